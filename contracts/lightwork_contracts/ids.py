@@ -15,7 +15,10 @@ PaymentHash = NewType("PaymentHash", str)
 """SHA-256 of a preimage, 64 lower-case hex characters."""
 
 HEX32 = r"^[0-9a-f]{64}$"
-PubkeyField = Annotated[Pubkey, Field(pattern=HEX32, examples=["f9308a019258c31049344f85f89d5229b531c845836f99b08601f113bce036f9"])]
+PubkeyField = Annotated[
+    Pubkey,
+    Field(pattern=HEX32, examples=["f9308a019258c31049344f85f89d5229b531c845836f99b08601f113bce036f9"]),
+]
 PaymentHashField = Annotated[PaymentHash, Field(pattern=HEX32)]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"

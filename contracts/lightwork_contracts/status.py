@@ -67,10 +67,10 @@ CAPABILITIES: dict[JobStatus, Capabilities] = {
         meaning="the provider was paid and the buyer's HTLC settled", terminal=True, result_visible=True
     ),
     JobStatus.EXPIRED: Capabilities(meaning="never funded; no money moved", terminal=True),
-    JobStatus.REFUNDING: Capabilities(
-        meaning="the buyer's HTLC is being given back", money_held=True
+    JobStatus.REFUNDING: Capabilities(meaning="the buyer's HTLC is being given back", money_held=True),
+    JobStatus.REFUNDED: Capabilities(
+        meaning="the buyer's HTLC was given back; no money moved", terminal=True
     ),
-    JobStatus.REFUNDED: Capabilities(meaning="the buyer's HTLC was given back; no money moved", terminal=True),
     JobStatus.DISPUTED: Capabilities(
         meaning="the buyer rejected the result; an arbiter decides", money_held=True, result_visible=True
     ),
