@@ -21,7 +21,7 @@ class JobStatus(StrEnum):
 
 
 class Acceptance(StrEnum):
-    """`auto`: a result that fits the output schema is accepted. `review`: the buyer has a window; silence accepts."""
+    """`auto`: a result that fits the output schema is accepted. `review`: the buyer has a window to reject."""
 
     AUTO = "auto"
     REVIEW = "review"
@@ -42,9 +42,7 @@ class Capabilities:
 
 
 CAPABILITIES: dict[JobStatus, Capabilities] = {
-    JobStatus.QUOTED: Capabilities(
-        meaning="the price is agreed and the hold invoice is being made", buyer_may_cancel=True
-    ),
+    JobStatus.QUOTED: Capabilities(meaning="the price is agreed and the hold invoice is being made"),
     JobStatus.OPEN: Capabilities(
         meaning="waiting for the buyer to pay the hold invoice", buyer_may_pay=True, buyer_may_cancel=True
     ),

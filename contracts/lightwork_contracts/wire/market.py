@@ -21,7 +21,7 @@ class PublishListing(Wire):
 
 
 class ListingView(Answer):
-    """One version of a listing. `event` is what the agent signed: check it yourself, the broker cannot forge it."""
+    """One version of a listing. `event` is what the agent signed: the broker cannot forge it."""
 
     id: ListingId
     version: int = Field(ge=1)
@@ -40,7 +40,7 @@ class ListingPage(Page):
 
 
 class RequestQuote(Wire):
-    """Ask for a price for one input. Name the listing by `listing_id`, or by `task` (the best online listing so named)."""
+    """Ask for a price for one input, of a listing by `listing_id` or of the best online one named `task`."""
 
     listing_id: ListingId | None = None
     task: str | None = Field(default=None, max_length=64, examples=["echo"])
