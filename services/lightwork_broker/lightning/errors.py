@@ -1,14 +1,14 @@
-# ruff: noqa: N818 - named for what happened, not for being an error
 """What a Lightning node can answer instead of what was asked for, one class per cause."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
+from lightwork_broker.errors import BrokerError
 from lightwork_contracts.wire.problems import ProblemCode
 
 
-class LightningError(Exception):
+class LightningError(BrokerError):
     """Base of every error that crosses the Lightning ports. `code` is the problem shown outside.
 
     The text never holds a preimage, a macaroon or an invoice. For a payment none of these means

@@ -198,8 +198,7 @@ class HoldInvoices(Protocol):
     def watch(self, payment_hash: PaymentHash) -> AsyncIterator[HoldInvoice]:
         """Yield the invoice as it is, then at each change of state, and end at a final state.
 
-        A lost connection raises LightningUnavailable: coming back is the caller's job. Close the
-        iterator (`contextlib.aclosing`) when you leave early.
+        A lost connection raises LightningUnavailable: coming back is the caller's job.
 
         Raises: InvoiceNotFound.
         """
@@ -218,19 +217,22 @@ class Payouts(Protocol):
         cltv_limit: int,
         timeout_seconds: int,
     ) -> Payout:
-        """Pay `invoice` and return its final outcome, or UNKNOWN; never raises for a payment's fate.
+        """Pay `invoice` and return its outcome; an error on the way is UNKNOWN, not an exception.
 
         `cltv_limit` is the most blocks that the whole route may lock, final CLTV included. Within
-        `timeout_seconds` the node tries routes; an HTLC that the payee holds can outlast that, and
-        the call waits for it. A hash that is being paid or was paid is not paid again: its outcome
-        is returned. Cancelling the call does not stop the payment.
+        `timeout_seconds` the node tries routes; a payee that holds the HTLC outlasts that, and the
+        outcome is then IN_FLIGHT. A hash that is being paid or was paid is not paid again: its
+        outcome is returned. Cancelling the call does not stop the payment.
+
+        Raises:
+            PermissionMissing: this call was not heard; an earlier one may have been.
         """
         ...
 
     async def track(self, payment_hash: PaymentHash) -> Payout:
         """Take one look at the payment: any status, FAILED/`never_sent` when the node knows none.
 
-        An unreachable node is UNKNOWN, not an exception.
+        An unreachable node is UNKNOWN, not an exception; PermissionMissing is one.
         """
         ...
 
@@ -279,7 +281,7 @@ class NodeInfo(Protocol):
         """Return what the node owns in its channels, so that waiting HTLCs do not disturb it.
 
         Counts our settled side of every open channel, our unsettled outgoing HTLCs, and the commit
-        fee and anchors of the channels that we opened and therefore pay for.
+        fee of the channels that we opened and therefore pay for.
         """
         ...
 

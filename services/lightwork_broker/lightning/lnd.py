@@ -1,0 +1,50 @@
+"""LND behind the ports, on one gRPC channel per node."""
+
+from __future__ import annotations
+
+from lightwork_broker.lightning.lnd_connection import LndConnection
+from lightwork_broker.lightning.lnd_connection import LndSettings as LndSettings
+from lightwork_broker.lightning.lnd_info import LndInfo
+from lightwork_broker.lightning.lnd_invoices import LndInvoices
+from lightwork_broker.lightning.lnd_payouts import LndPayouts
+from lightwork_broker.lightning.ports import LightningNode
+
+PERMISSIONS = (
+    "/invoicesrpc.Invoices/AddHoldInvoice",
+    "/invoicesrpc.Invoices/CancelInvoice",
+    "/invoicesrpc.Invoices/LookupInvoiceV2",
+    "/invoicesrpc.Invoices/SettleInvoice",
+    "/invoicesrpc.Invoices/SubscribeSingleInvoice",
+    "/lnrpc.Lightning/ChannelBalance",
+    "/lnrpc.Lightning/GetDebugInfo",
+    "/lnrpc.Lightning/GetInfo",
+    "/lnrpc.Lightning/ListChannels",
+    "/lnrpc.Lightning/QueryRoutes",
+    "/routerrpc.Router/SendPaymentV2",
+    "/routerrpc.Router/TrackPaymentV2",
+)
+"""The URIs that a broker's macaroon needs, for `lncli bakemacaroon uri:...`; GetDebugInfo may be left out."""
+
+
+class LndNode(LndInvoices, LndPayouts, LndInfo):
+    """One LND as a `LightningNode`. Make it inside the running event loop; no call is made yet.
+
+    Raises:
+        LightningUnavailable: certificate or macaroon cannot be read.
+    """
+
+    def __init__(self, settings: LndSettings) -> None:
+        self._connection = LndConnection(settings)
+        LndInfo.__init__(self, self._connection)
+
+    def __repr__(self) -> str:
+        return f"LndNode({self._connection.settings.address!r})"
+
+    async def close(self) -> None:
+        """Close the connection; nothing on the node changes."""
+        await self._connection.close()
+
+
+def open_node(settings: LndSettings) -> LightningNode:
+    """Return the node as the port that callers are written against."""
+    return LndNode(settings)

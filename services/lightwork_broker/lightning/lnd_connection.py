@@ -1,0 +1,172 @@
+"""One gRPC channel to one LND: TLS, macaroon, keepalive, deadlines; its files are read again on refusal."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar, cast
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from lightwork_broker.lightning.errors import LightningUnavailable, PermissionMissing
+from lightwork_broker.lightning.lnd_errors import translate
+from lightwork_broker.lightning.lnd_stubs import LndStubs, MethodSource, Stream, Streaming, Unary, bind
+
+Reply = TypeVar("Reply")
+
+MAX_MESSAGE_BYTES: Final = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LndSettings:
+    """Where a node is and what opens it. Times in seconds.
+
+    `tls_name` is the name in the certificate where the address is another. `call_seconds` bounds each
+    call with one answer. `pay_margin_seconds` is how long `pay` listens beyond LND's own time-out.
+    """
+
+    address: str
+    tls_cert: Path
+    macaroon: Path
+    tls_name: str | None = None
+    call_seconds: float = 10.0
+    pay_margin_seconds: float = 30.0
+    block_poll_seconds: float = 1.0
+    max_parts: int = 16
+
+
+class _MacaroonPlugin(grpc.AuthMetadataPlugin):
+    """Puts the macaroon on each call. Its value can be replaced while the channel lives."""
+
+    def __init__(self, macaroon: bytes) -> None:
+        self.macaroon = macaroon
+
+    def __call__(self, context: grpc.AuthMetadataContext, callback: grpc.AuthMetadataPluginCallback) -> None:
+        del context
+        callback((("macaroon", self.macaroon.hex()),), None)
+
+    def __repr__(self) -> str:
+        return "_MacaroonPlugin(...)"
+
+
+class LndConnection:
+    """The channel to one LND and every call on it. Make it inside the running event loop."""
+
+    def __init__(self, settings: LndSettings) -> None:
+        self.settings = settings
+        self._cert = _read(settings.tls_cert)
+        self._plugin = _MacaroonPlugin(_read(settings.macaroon))
+        self._channel = self._open()
+        self._stubs = bind(cast(MethodSource, self._channel))
+
+    def __repr__(self) -> str:
+        return f"LndConnection({self.settings.address!r})"
+
+    async def call(
+        self, method: Callable[[LndStubs], Unary[Reply]], message: Message, *, seconds: float | None = None
+    ) -> Reply:
+        """Make a call with one answer; LND's errors come out in our words."""
+        try:
+            return await self.raw_call(method, message, seconds=seconds)
+        except grpc.aio.AioRpcError as error:
+            failure = translate(error)
+        raise failure
+
+    async def raw_call(
+        self, method: Callable[[LndStubs], Unary[Reply]], message: Message, *, seconds: float | None = None
+    ) -> Reply:
+        """Make a call with one answer; LND's errors come out as gRPC's."""
+        deadline = self.settings.call_seconds if seconds is None else seconds
+        try:
+            return await method(self._stubs)(message, timeout=deadline)
+        except grpc.aio.AioRpcError as error:
+            if not await self.refresh(error):
+                raise
+        return await method(self._stubs)(message, timeout=deadline)
+
+    async def stream(
+        self,
+        method: Callable[[LndStubs], Streaming[Reply]],
+        message: Message,
+        *,
+        seconds: float | None = None,
+    ) -> AsyncGenerator[Reply, None]:
+        """Yield the answers of a streaming call; LND's errors come out as gRPC's. Leaving ends the call."""
+        for attempt in range(2):
+            answers: Stream[Reply] = method(self._stubs)(message, timeout=seconds)
+            heard = False
+            try:
+                async for answer in answers:
+                    heard = True
+                    yield answer
+            except grpc.aio.AioRpcError as error:
+                if heard or attempt or not await self.refresh(error):
+                    raise
+            else:
+                return
+            finally:
+                answers.cancel()
+
+    async def refresh(self, error: grpc.aio.AioRpcError) -> bool:
+        """Read certificate and macaroon again after a refusal; say whether trying again makes sense.
+
+        Only for errors that mean that the call was never heard: a macaroon that LND does not take, or a
+        handshake that failed.
+        """
+        cause = translate(error)
+        if isinstance(cause, PermissionMissing):
+            macaroon = _read(self.settings.macaroon)
+            if macaroon == self._plugin.macaroon:
+                return False
+            self._plugin.macaroon = macaroon
+            return True
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            cert = _read(self.settings.tls_cert)
+            if cert == self._cert:
+                return False
+            self._cert = cert
+            self._plugin.macaroon = _read(self.settings.macaroon)
+            stale = self._channel
+            self._channel = self._open()
+            self._stubs = bind(cast(MethodSource, self._channel))
+            await stale.close()
+            # A handshake failed, so no call of ours was heard; and a new LND answers to a new certificate.
+            return "handshake" in (error.details() or "").lower()
+        return False
+
+    async def close(self) -> None:
+        """Close the channel and every stream on it."""
+        await self._channel.close()
+
+    def _open(self) -> grpc.aio.Channel:
+        options: list[tuple[str, str | int]] = [
+            ("grpc.keepalive_time_ms", 15_000),
+            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.keepalive_permit_without_calls", 0),
+            ("grpc.http2.max_pings_without_data", 0),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 2_000),
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            # Two nodes on one address after each other must not share a connection.
+            ("grpc.use_local_subchannel_pool", 1),
+            # Never send anything twice behind our back.
+            ("grpc.enable_retries", 0),
+        ]
+        if self.settings.tls_name is not None:
+            options.append(("grpc.ssl_target_name_override", self.settings.tls_name))
+        credentials = grpc.composite_channel_credentials(
+            grpc.ssl_channel_credentials(root_certificates=self._cert),
+            grpc.metadata_call_credentials(self._plugin, name="macaroon"),
+        )
+        return grpc.aio.secure_channel(self.settings.address, credentials, options=options)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise LightningUnavailable(f"cannot read {path}: {error.strerror}") from None
