@@ -57,13 +57,10 @@ ERRORS: Final = (
     ErrorRow(PermissionMissing, "permission denied"),
     ErrorRow(PermissionMissing, "verification failed"),
     ErrorRow(PermissionMissing, "cannot get macaroon"),
-    ErrorRow(PermissionMissing, "expected 1 macaroon"),
     # not there yet, or not any more
     ErrorRow(LightningUnavailable, "wallet not created"),
     ErrorRow(LightningUnavailable, "wallet locked"),
     ErrorRow(LightningUnavailable, "in the process of starting"),
-    ErrorRow(LightningUnavailable, "waiting to start"),
-    ErrorRow(LightningUnavailable, "shutting down"),
     ErrorRow(LightningUnavailable, code=grpc.StatusCode.UNAVAILABLE),
     ErrorRow(LightningUnavailable, code=grpc.StatusCode.DEADLINE_EXCEEDED),
 )

@@ -20,9 +20,9 @@ from lightwork_broker.lightning.ports import (
     PayoutFailure,
     PayoutStatus,
     RouteEstimate,
-    RouteHintHop,
 )
 from lightwork_broker.lightning.preimage import Preimage
+from lightwork_contracts.bolt11 import Hop, InvoiceError, RouteHint, read_invoice
 from lightwork_contracts.ids import PaymentHash
 from lightwork_contracts.money import Msat
 
@@ -57,6 +57,7 @@ class LndPayouts:
         cltv_limit: int,
         timeout_seconds: int,
     ) -> Payout:
+        _check_hash(invoice, payment_hash)
         settings = self._connection.settings
         message = request(
             RequestName.SEND,
@@ -142,7 +143,7 @@ class LndPayouts:
         amount_msat: Msat,
         final_cltv: int = 80,
         cltv_limit: int | None = None,
-        route_hints: tuple[tuple[RouteHintHop, ...], ...] = (),
+        route_hints: tuple[RouteHint, ...] = (),
     ) -> RouteEstimate | None:
         message = request(
             RequestName.QUERY_ROUTES,
@@ -176,6 +177,17 @@ class LndPayouts:
                 time_lock_blocks=best.total_time_lock - height.block_height + BLOCK_PADDING,
             )
         raise failure
+
+
+def _check_hash(invoice: str, payment_hash: PaymentHash) -> None:
+    """Stop a payment that would be tracked under another hash than it runs under."""
+    try:
+        named = read_invoice(invoice).payment_hash
+    except InvoiceError:
+        # Whether it can be paid is for LND to say; what LND cannot read it does not pay.
+        return
+    if named != payment_hash:
+        raise Refused("the invoice is for another payment hash; nothing was sent")
 
 
 async def _last(updates: AsyncGenerator[Payment, None], payment_hash: PaymentHash) -> Payout:
@@ -228,10 +240,10 @@ def _unknown(payment_hash: PaymentHash) -> Payout:
     return Payout(status=PayoutStatus.UNKNOWN, payment_hash=payment_hash)
 
 
-def _hop_hint(hop: RouteHintHop) -> object:
+def _hop_hint(hop: Hop) -> object:
     return request(
         RequestName.HOP_HINT,
-        node_id=hop.node_id,
+        node_id=hop.node,
         chan_id=hop.short_channel_id,
         fee_base_msat=hop.fee_base_msat,
         fee_proportional_millionths=hop.fee_proportional_millionths,

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from lightwork_broker.lightning.preimage import Preimage as Preimage
+from lightwork_contracts.bolt11 import RouteHint
 from lightwork_contracts.ids import PaymentHash
 from lightwork_contracts.money import Msat
 
@@ -125,17 +126,6 @@ class RouteEstimate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RouteHintHop:
-    """One private channel of a payee's route hint, as BOLT 11 field `r` gives it."""
-
-    node_id: NodeId
-    short_channel_id: int
-    fee_base_msat: Msat
-    fee_proportional_millionths: int
-    cltv_expiry_delta: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CreatedInvoice:
     """A plain invoice that the node has just made; the node keeps the preimage."""
 
@@ -226,6 +216,7 @@ class Payouts(Protocol):
 
         Raises:
             PermissionMissing: this call was not heard; an earlier one may have been.
+            Refused: the invoice is for another hash; a defect of the caller, nothing was sent.
         """
         ...
 
@@ -247,7 +238,7 @@ class Payouts(Protocol):
         amount_msat: Msat,
         final_cltv: int = 80,
         cltv_limit: int | None = None,
-        route_hints: tuple[tuple[RouteHintHop, ...], ...] = (),
+        route_hints: tuple[RouteHint, ...] = (),
     ) -> RouteEstimate | None:
         """Return cost and time lock of the best route in the graph, or None when there is none.
 
