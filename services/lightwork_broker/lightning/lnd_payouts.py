@@ -10,7 +10,7 @@ from typing import Final
 import grpc
 import grpc.aio
 
-from lightwork_broker.lightning.errors import PermissionMissing
+from lightwork_broker.lightning.errors import PermissionMissing, Refused
 from lightwork_broker.lightning.lnd_connection import LndConnection
 from lightwork_broker.lightning.lnd_errors import is_no_route, refusal, translate
 from lightwork_broker.lightning.lnd_stubs import Payment, PaymentStatusNumber, RequestName, request
