@@ -75,12 +75,15 @@ def write_invoice(
     if features:
         words += _field(fields.FEATURES, _feature_words(features))
     prefix = f"ln{_PREFIX_OF[network]}{_amount(amount_msat)}"
-    signer: _Signer = key
-    signature = signer.sign_recoverable(prefix.encode() + bech32.to_padded_bytes(words))
+    signature = _sign(key, prefix.encode() + bech32.to_padded_bytes(words))
     text = bech32.encode(prefix, words + bech32.to_words(signature))
     if len(text) > bech32.MAX_INVOICE_CHARACTERS:
         raise ValueError(f"the invoice would have {len(text)} characters")
     return text
+
+
+def _sign(signer: _Signer, message: bytes) -> bytes:
+    return signer.sign_recoverable(message)
 
 
 def _amount(amount_msat: Msat | None) -> str:
