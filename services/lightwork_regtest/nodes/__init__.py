@@ -1,0 +1,1 @@
+"""The two kinds of node: bitcoind and LND."""
