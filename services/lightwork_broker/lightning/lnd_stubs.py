@@ -141,8 +141,10 @@ class Unary(Protocol[Reply_co]):
     def __call__(self, request: Message, *, timeout: float | None = None) -> Awaitable[Reply_co]: ...
 
 
-class Stream(AsyncIterator[Reply_co], Protocol[Reply_co]):
+class Stream(Protocol[Reply_co]):
     """The answers of a streaming call; `cancel` ends it on our side only."""
+
+    def __aiter__(self) -> AsyncIterator[Reply_co]: ...
 
     def cancel(self) -> bool: ...
 
