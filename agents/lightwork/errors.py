@@ -1,7 +1,5 @@
 """Every error that the SDK raises: a class per cause, each with a stable `code` and often a next step."""
 
-# ruff: noqa: N818 - errors are named by their cause (TaskRefused, PriceAboveMax), as authors raise and read them
-
 from __future__ import annotations
 
 from enum import StrEnum

@@ -144,7 +144,7 @@ def _models(
     try:
         create = cast("Callable[..., type[BaseModel]]", create_model)
         model = create(name, __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **fields)
-        output = cast("TypeAdapter[object]", TypeAdapter(cast("type[object]", returned)))
+        output = TypeAdapter(cast("type[object]", returned))
         model.model_json_schema()
         output.json_schema(mode="serialization")
     except (PydanticUserError, PydanticSchemaGenerationError, TypeError) as error:
