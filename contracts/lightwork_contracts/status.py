@@ -21,7 +21,7 @@ class JobStatus(StrEnum):
 
 
 class Acceptance(StrEnum):
-    """`auto`: a result that fits the output schema is accepted. `review`: the buyer has a window to reject."""
+    """`auto`: a result that fits the output schema is accepted. `review`: the buyer may reject it."""
 
     AUTO = "auto"
     REVIEW = "review"

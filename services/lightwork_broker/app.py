@@ -1,0 +1,332 @@
+"""The composition root: builds every room of the broker, and the HTTP application around them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from lightwork_broker import keys
+from lightwork_broker.clock import Clock, Ids, SystemClock
+from lightwork_broker.db.engine import Database
+from lightwork_broker.db.migrate import migrate
+from lightwork_broker.errors import BrokerError
+from lightwork_broker.escrow import store as escrow_store
+from lightwork_broker.escrow.reconcile import Reconciler
+from lightwork_broker.escrow.service import EscrowService
+from lightwork_broker.escrow.underwriting import EscrowUnderwriter
+from lightwork_broker.escrow.wrap import Limits
+from lightwork_broker.identity.service import Identity
+from lightwork_broker.jobs import api as jobs_api
+from lightwork_broker.jobs.events import JobReader
+from lightwork_broker.jobs.queue import WorkQueue
+from lightwork_broker.jobs.service import Jobs
+from lightwork_broker.lightning.errors import LightningError
+from lightwork_broker.lightning.ports import LightningNode, NodeSummary
+from lightwork_broker.market import api as market_api
+from lightwork_broker.market.quotes import Quotes
+from lightwork_broker.market.service import Market
+from lightwork_broker.problems import problem, problem_of
+from lightwork_broker.settings import BrokerSettings
+from lightwork_broker.signals import Signals
+from lightwork_contracts.ids import Pubkey
+from lightwork_contracts.signed.replay import ReplayGuard
+from lightwork_contracts.wire.info import BrokerInfo, Health
+from lightwork_contracts.wire.problems import FieldError, ProblemCode
+
+log = structlog.stdlib.get_logger()
+
+TICK_SECONDS = 0.5
+
+DESCRIPTION = """\
+A market where agents sell tasks and are paid in Bitcoin over Lightning, and a broker that never holds the money:
+the buyer's payment waits in an HTLC under the provider's own payment hash until the job is released or refunded.
+
+Amounts are **msat**, times Unix seconds. Refusals are RFC 9457 problems whose `code` is stable. Signed routes take
+`Authorization: Nostr ...` (NIP-98: kind 27235 with `u`, `method`, `payload` and a `nonce` tag), good for one use.
+"""
+
+
+def limits_of(settings: BrokerSettings, summary: NodeSummary) -> Limits:
+    """Return what the operator allows, for the node that the broker runs on."""
+    return Limits(
+        network=summary.network,
+        own_node=summary.pubkey,
+        fee_base_msat=settings.fee_base_msat,
+        fee_ppm=settings.fee_ppm,
+        min_price_msat=settings.min_price_msat,
+        max_price_msat=settings.max_price_msat,
+        routing_floor_msat=settings.routing_floor_msat,
+        routing_cap_ppm=settings.routing_cap_ppm,
+        max_final_cltv=settings.max_final_cltv,
+        max_hold_cltv=settings.max_hold_cltv,
+        guardian_margin_blocks=settings.guardian_margin_blocks,
+        pay_seconds=settings.pay_seconds,
+        forward_seconds=settings.forward_seconds,
+        seconds_per_block=settings.seconds_per_block,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """Every part of a running broker."""
+
+    info: BrokerInfo
+    database: Database
+    node: LightningNode
+    identity: Identity
+    market: Market
+    quotes: Quotes
+    escrows: EscrowService
+    reconciler: Reconciler
+    jobs: Jobs
+    queue: WorkQueue
+    reader: JobReader
+    operators: frozenset[Pubkey]
+
+
+async def build(settings: BrokerSettings, node: LightningNode, *, clock: Clock) -> Rooms:
+    """Build the rooms in the order in which they may know each other, on a migrated database.
+
+    Raises:
+        LightningUnavailable: the node gives no answer.
+    """
+    directory = settings.directory()
+    database_path = str(directory / "broker.sqlite")
+    await asyncio.to_thread(migrate, database_path)
+    key = keys.load_or_create(directory / "broker.key")
+    summary = await _summary(node, patience_seconds=settings.node_patience_seconds)
+    database = Database(database_path)
+    limits = limits_of(settings, summary)
+    ids, signals = Ids(clock), Signals()
+    market = Market(database=database, clock=clock, ids=ids, max_price_msat=settings.max_price_msat)
+    escrows = EscrowService(database=database, node=node, clock=clock, limits=limits)
+    quotes = Quotes(
+        database=database,
+        clock=clock,
+        ids=ids,
+        signals=signals,
+        market=market,
+        underwriter=EscrowUnderwriter(
+            database=database, node=node, escrows=escrows, clock=clock, limits=limits
+        ),
+        key=key,
+        node=summary.pubkey,
+    )
+    jobs = Jobs(database=database, clock=clock, ids=ids, signals=signals, escrows=escrows)
+    escrows.attach(jobs)
+    return Rooms(
+        info=BrokerInfo(
+            name=settings.name,
+            version=version("lightwork"),
+            pubkey=key.public,
+            network=summary.network,
+            node=summary.pubkey,
+            fee_base_msat=settings.fee_base_msat,
+            fee_ppm=settings.fee_ppm,
+            min_price_msat=settings.min_price_msat,
+            max_price_msat=settings.max_price_msat,
+            max_body_bytes=settings.max_body_bytes,
+            max_final_cltv=settings.max_final_cltv,
+            now=int(clock.now()),
+        ),
+        database=database,
+        node=node,
+        identity=Identity(
+            clock=clock, origins=settings.served_origins(), guard=ReplayGuard(started_at=int(clock.now()))
+        ),
+        market=market,
+        quotes=quotes,
+        escrows=escrows,
+        reconciler=Reconciler(
+            database=database, node=node, escrows=escrows, clock=clock, sweep_seconds=settings.sweep_seconds
+        ),
+        jobs=jobs,
+        queue=WorkQueue(
+            database=database, clock=clock, signals=signals, market=market, quotes=quotes, jobs=jobs
+        ),
+        reader=JobReader(database=database, clock=clock, signals=signals, jobs=jobs, quotes=quotes),
+        operators=frozenset({key.public, *(Pubkey(operator) for operator in settings.operators)}),
+    )
+
+
+def create_app(settings: BrokerSettings, node: LightningNode, *, clock: Clock | None = None) -> FastAPI:
+    """Return the broker as an ASGI application. It recovers what was unfinished before it serves."""
+    time = clock or SystemClock()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        rooms = await build(settings, node, clock=time)
+        for name in ("info", "identity", "market", "quotes", "jobs", "queue", "reader", "operators"):
+            setattr(app.state, name, getattr(rooms, name))
+        app.state.rooms = rooms
+        taken_up = await rooms.reconciler.boot(patience_seconds=settings.node_patience_seconds)
+        log.info("broker.started", unfinished=taken_up, network=rooms.info.network, node=rooms.info.node)
+        background = [
+            asyncio.create_task(_supervised(work), name=name)
+            for name, work in (
+                ("sweep", rooms.reconciler.run),
+                ("blocks", rooms.reconciler.follow_blocks),
+                ("clock", lambda: _tick(rooms.jobs)),
+            )
+        ]
+        try:
+            yield
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            await rooms.escrows.close()
+            await rooms.database.close()
+            await node.close()
+
+    app = FastAPI(
+        title="Lightwork broker",
+        version=version("lightwork"),
+        summary="Hire agents, and be paid in Bitcoin over Lightning without custody.",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        max_body_size=settings.max_body_bytes,
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+        openapi_tags=[
+            {"name": "broker", "description": "what the broker says of itself"},
+            {"name": "listings", "description": "adverts, signed by the agents that publish them"},
+            {"name": "quotes", "description": "signed prices for one input"},
+            {"name": "jobs", "description": "hiring, and following what was hired"},
+            {"name": "work", "description": "the provider's side"},
+            {"name": "operator", "description": "for the operator's keys"},
+        ],
+    )
+    app.include_router(market_api.router)
+    app.include_router(jobs_api.router)
+    _add_own_routes(app)
+    _add_refusals(app)
+    return app
+
+
+def _add_own_routes(app: FastAPI) -> None:
+    async def info(request: Request) -> BrokerInfo:
+        """Pin `pubkey` and `node`: they sign your quotes and receive your payments. Needs no signature."""
+        rooms: Rooms = request.app.state.rooms
+        return rooms.info.model_copy(update={"now": int(SystemClock().now())})
+
+    async def health(request: Request) -> JSONResponse:
+        """200 when the database and a synced node answer, else 503 with what is wrong. Needs no signature."""
+        answer = await _health(request.app.state.rooms)
+        return JSONResponse(answer.model_dump(mode="json"), 200 if answer.ok else 503)
+
+    app.get("/v1/info", tags=["broker"], summary="Keys, network, prices, limits")(info)
+    app.get("/v1/health", tags=["broker"], summary="Is everything well?", response_model=Health)(health)
+
+
+async def _health(rooms: Rooms) -> Health:
+    async with rooms.database.read() as tx:
+        counts = await escrow_store.count(tx)
+    try:
+        summary = await rooms.node.summary()
+    except LightningError as error:
+        return Health(
+            ok=False,
+            database=True,
+            node_synced=False,
+            block_height=None,
+            open_escrows=counts.unfinished,
+            unknown_payments=counts.unknown,
+            detail=f"the Lightning node does not answer ({type(error).__name__})",
+        )
+    return Health(
+        ok=summary.synced_to_chain,
+        database=True,
+        node_synced=summary.synced_to_chain,
+        block_height=summary.block_height,
+        open_escrows=counts.unfinished,
+        unknown_payments=counts.unknown,
+        detail=None if summary.synced_to_chain else "the node is not synced to its chain",
+    )
+
+
+def _add_refusals(app: FastAPI) -> None:
+    async def refused(request: Request, error: Exception) -> JSONResponse:
+        if not isinstance(error, BrokerError):
+            raise error
+        return problem_of(error, instance=request.url.path)
+
+    async def unavailable(request: Request, error: Exception) -> JSONResponse:
+        log.warning("request.lightning_error", path=request.url.path, cause=type(error).__name__)
+        return problem(
+            ProblemCode.LIGHTNING_UNAVAILABLE,
+            "the broker's Lightning node gives no answer",
+            hint="try again in a moment",
+            instance=request.url.path,
+        )
+
+    async def malformed(request: Request, error: Exception) -> JSONResponse:
+        found: Sequence[Any] = error.errors() if isinstance(error, RequestValidationError) else ()
+        errors = tuple(
+            FieldError(
+                pointer="/" + "/".join(str(part) for part in item["loc"]), message=str(item["msg"])[:300]
+            )
+            for item in found[:20]
+        )
+        detail = "the request does not fit the API" + (f": {errors[0].message}" if errors else "")
+        return problem(
+            ProblemCode.REQUEST_INVALID, detail, hint="see /docs", instance=request.url.path, errors=errors
+        )
+
+    async def http(request: Request, error: Exception) -> JSONResponse:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        code = {
+            404: ProblemCode.NOT_FOUND,
+            405: ProblemCode.METHOD_NOT_ALLOWED,
+            413: ProblemCode.BODY_TOO_LARGE,
+        }.get(status, ProblemCode.REQUEST_INVALID if status < 500 else ProblemCode.INTERNAL)
+        detail = str(error.detail) if isinstance(error, HTTPException) else "the broker made a mistake"
+        return problem(code, detail, instance=request.url.path)
+
+    async def broken(request: Request, error: Exception) -> JSONResponse:
+        log.error("request.failed", path=request.url.path, exc_info=error)
+        return problem(
+            ProblemCode.INTERNAL, "the broker made a mistake; it is in its log", instance=request.url.path
+        )
+
+    app.add_exception_handler(BrokerError, refused)
+    app.add_exception_handler(LightningError, unavailable)
+    app.add_exception_handler(RequestValidationError, malformed)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, broken)
+
+
+async def _summary(node: LightningNode, *, patience_seconds: float) -> NodeSummary:
+    deadline = asyncio.get_running_loop().time() + patience_seconds
+    while True:
+        try:
+            return await node.summary()
+        except LightningError:
+            if asyncio.get_running_loop().time() >= deadline:
+                raise
+            await asyncio.sleep(0.5)
+
+
+async def _tick(jobs: Jobs) -> None:
+    while True:
+        await asyncio.sleep(TICK_SECONDS)
+        await jobs.tick()
+
+
+async def _supervised(work: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Run a background loop for as long as the broker lives; an unforeseen end is logged and mended."""
+    while True:
+        try:
+            await work()
+        except Exception as error:
+            log.critical("broker.background_failed", exc_info=error)
+            await asyncio.sleep(1.0)

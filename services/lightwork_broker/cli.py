@@ -1,0 +1,179 @@
+"""`lightwork broker ...`: run a broker, look after its books, rule on disputes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from dataclasses import asdict
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated
+
+import httpx2
+import typer
+import uvicorn
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from lightwork_broker import audit as audits
+from lightwork_broker import keys
+from lightwork_broker.app import create_app
+from lightwork_broker.db.engine import Database
+from lightwork_broker.db.migrate import migrate
+from lightwork_broker.lightning.errors import LightningError
+from lightwork_broker.logs import configure
+from lightwork_broker.settings import BrokerSettings
+from lightwork_contracts.money import format_msat
+from lightwork_contracts.signed.http_auth import sign_request
+from lightwork_contracts.wire.jobs import Rule
+
+app = typer.Typer(no_args_is_help=True, help="Run a broker and look after it.")
+out, err = Console(), Console(stderr=True)
+
+
+class Exit(IntEnum):
+    """Exit codes: 0 well, 1 a breach or a refusal, 2 wrong usage or settings, 5 a node or broker is away."""
+
+    OK = 0
+    BREACH = 1
+    USAGE = 2
+    AWAY = 5
+
+
+DataDir = Annotated[Path | None, typer.Option(help="where database and key live")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
+
+
+def _settings(**given: object) -> BrokerSettings:
+    try:
+        return BrokerSettings(**{name: value for name, value in given.items() if value is not None})  # pyright: ignore[reportArgumentType]  (checked by pydantic)
+    except ValidationError as error:
+        for item in error.errors():
+            name = "LIGHTWORK_BROKER_" + "_".join(str(part) for part in item["loc"]).upper()
+            err.print(f"[red]{name}[/]: {item['msg']}")
+        raise typer.Exit(Exit.USAGE) from None
+
+
+@app.command()
+def run(
+    host: Annotated[str | None, typer.Option(help="address to listen on")] = None,
+    port: Annotated[int | None, typer.Option(help="port to listen on; 0 takes a free one")] = None,
+    data_dir: DataDir = None,
+    lnd_address: Annotated[str | None, typer.Option("--lnd", help="host:port of LND's gRPC")] = None,
+    lnd_tls_cert: Annotated[Path | None, typer.Option(help="LND's tls.cert")] = None,
+    lnd_macaroon: Annotated[Path | None, typer.Option(help="a macaroon for the broker's calls only")] = None,
+    log_json: Annotated[bool, typer.Option(help="log JSON lines")] = False,
+) -> None:
+    """Serve the market. Everything can also be set by LIGHTWORK_BROKER_... variables.
+
+    Exit codes: 0 stopped, 2 wrong settings, 5 the Lightning node does not answer.
+    """
+    settings = _settings(
+        host=host,
+        port=port,
+        data_dir=data_dir,
+        lnd_address=lnd_address,
+        lnd_tls_cert=lnd_tls_cert,
+        lnd_macaroon=lnd_macaroon,
+    )
+    configure(as_json=log_json)
+    raise typer.Exit(asyncio.run(_serve(settings)))
+
+
+async def _serve(settings: BrokerSettings) -> Exit:
+    try:
+        from lightwork_broker.lightning.lnd import LndSettings, open_node
+    except ImportError:
+        err.print("[red]the LND client is not installed[/]: pip install 'lightwork\\[broker,lnd]'")
+        return Exit.USAGE
+    listener = socket.create_server((settings.host, settings.port), backlog=512)
+    settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+    try:
+        node = open_node(
+            LndSettings(
+                address=settings.lnd_address,
+                tls_cert=settings.lnd_tls_cert.expanduser(),
+                macaroon=settings.lnd_macaroon.expanduser(),
+            )
+        )
+        application = create_app(settings, node)
+    except LightningError as error:
+        err.print(f"[red]the Lightning node cannot be used[/]: {error}")
+        return Exit.AWAY
+    server = uvicorn.Server(
+        uvicorn.Config(
+            application, log_config=None, access_log=False, timeout_graceful_shutdown=5, lifespan="on"
+        )
+    )
+    err.print(f"Lightwork broker on http://{settings.host}:{settings.port} (API: /docs)", highlight=False)
+    await server.serve(sockets=[listener])
+    if not server.started:
+        err.print(
+            "[red]the broker could not start[/]: see the log above; most often its Lightning node "
+            f"({settings.lnd_address}) is away, locked, or refuses the macaroon"
+        )
+        return Exit.AWAY
+    return Exit.OK
+
+
+@app.command()
+def audit(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Recompute the ledger and say what is wrong with it; exit code 1 on a breach."""
+    settings = _settings(data_dir=data_dir)
+    report = asyncio.run(_audit(settings))
+    if as_json:
+        typer.echo(json.dumps(asdict(report)))
+    else:
+        table = Table("account", "balance", title="The broker's books")
+        for account, amount in report.balances.items():
+            table.add_row(account, format_msat(amount))
+        out.print(table)
+        out.print(f"{report.unfinished} escrows are not at their end, {report.unknown} of them unknown")
+        for breach in report.breaches:
+            out.print(f"[red]breach[/]: {breach}")
+    raise typer.Exit(Exit.BREACH if report.breaches else Exit.OK)
+
+
+async def _audit(settings: BrokerSettings) -> audits.Audit:
+    path = str(settings.directory() / "broker.sqlite")
+    await asyncio.to_thread(migrate, path)
+    database = Database(path)
+    try:
+        return await audits.audit(database)
+    finally:
+        await database.close()
+
+
+@app.command()
+def rule(
+    job_id: str,
+    reason: Annotated[str, typer.Option(help="why; kept with the job")],
+    release: Annotated[
+        bool, typer.Option("--release/--refund", help="pay the provider, or refund the buyer")
+    ],
+    broker: Annotated[str, typer.Option(envvar="LIGHTWORK_BROKER")] = "http://127.0.0.1:8402",
+    data_dir: DataDir = None,
+) -> None:
+    """Decide a disputed job, signed with this broker's own key."""
+    import secrets
+    import time
+
+    key = keys.load_or_create(_settings(data_dir=data_dir).directory() / "broker.key")
+    url = f"{broker.rstrip('/')}/v1/jobs/{job_id}/ruling"
+    body = Rule(release=release, reason=reason).model_dump_json().encode()
+    header = sign_request(
+        key=key, url=url, method="POST", body=body, created_at=int(time.time()), nonce=secrets.token_hex(8)
+    )
+    try:
+        answer = httpx2.post(
+            url, content=body, headers={"Authorization": header, "Content-Type": "application/json"}
+        )
+    except httpx2.HTTPError as error:
+        err.print(f"[red]no broker answers at {broker}[/]: {error}")
+        raise typer.Exit(Exit.AWAY) from None
+    if answer.is_error:
+        err.print(f"[red]refused[/]: {answer.json().get('detail', answer.text)}")
+        raise typer.Exit(Exit.BREACH)
+    out.print(f"{job_id}: {'released to the provider' if release else 'refunded to the buyer'}")

@@ -1,0 +1,119 @@
+"""The life of one wrapped hold invoice, as a closed table. Pure: no I/O, no clock, no random, no await.
+
+The names OPEN, ACCEPTED, SETTLED and CANCELED are LND's (invoicesrpc). Each state has at most one duty: the
+next thing that must be done with the node. The live path and the recovery after a crash do the same thing:
+they look at the state and perform its duty.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from lightwork_broker.errors import IllegalTransition
+
+
+class EscrowState(StrEnum):
+    CREATED = "created"
+    """The intent and the payment hash are committed; the hold invoice may or may not exist yet."""
+    OPEN = "open"
+    """The hold invoice exists; nothing was paid yet."""
+    ACCEPTED = "accepted"
+    """The buyer's HTLCs are held for the full amount."""
+    RELEASING = "releasing"
+    """Release is decided; the payout is not dispatched, or failed for good and may be tried again."""
+    FORWARDING = "forwarding"
+    """The intent to pay the provider is committed; the payout is not known to have ended."""
+    FORWARDED = "forwarded"
+    """The provider was paid: the preimage is known, and the buyer's HTLC can be settled."""
+    SETTLED = "settled"
+    CANCELING = "canceling"
+    """Cancel is decided; the node has not confirmed it yet."""
+    CANCELED = "canceled"
+    RETURNED = "returned"
+    """The node gave the HTLC back without being asked (its own deadline, or an operator)."""
+    EXPOSED = "exposed"
+    """The buyer's HTLC is gone while the payout's outcome is still open: an alarm."""
+    LOST = "lost"
+    """The provider was paid and the buyer's HTLC could not be settled: the broker bears it."""
+
+
+class EscrowEvent(StrEnum):
+    HOLD_ADDED = "hold_added"
+    HOLD_REFUSED = "hold_refused"
+    HTLC_ACCEPTED = "htlc_accepted"
+    RELEASE_ASKED = "release_asked"
+    PAYOUT_INTENDED = "payout_intended"
+    PAYOUT_SUCCEEDED = "payout_succeeded"
+    PAYOUT_FAILED = "payout_failed"
+    SETTLE_CONFIRMED = "settle_confirmed"
+    CANCEL_ASKED = "cancel_asked"
+    CANCEL_CONFIRMED = "cancel_confirmed"
+    NODE_CANCELED = "node_canceled"
+
+
+class Duty(StrEnum):
+    """What a state asks to be done with the node."""
+
+    ADD_HOLD = "add_hold"
+    WATCH = "watch"
+    DISPATCH = "dispatch"
+    FINISH_PAYOUT = "finish_payout"
+    SETTLE = "settle"
+    CANCEL = "cancel"
+
+
+S = EscrowState
+E = EscrowEvent
+
+TRANSITIONS: dict[tuple[EscrowState, EscrowEvent], EscrowState] = {
+    (S.CREATED, E.HOLD_ADDED): S.OPEN,
+    (S.CREATED, E.HOLD_REFUSED): S.CANCELED,
+    (S.CREATED, E.CANCEL_ASKED): S.CANCELING,
+    (S.OPEN, E.HTLC_ACCEPTED): S.ACCEPTED,
+    (S.OPEN, E.CANCEL_ASKED): S.CANCELING,
+    (S.OPEN, E.NODE_CANCELED): S.CANCELED,
+    (S.ACCEPTED, E.RELEASE_ASKED): S.RELEASING,
+    (S.ACCEPTED, E.CANCEL_ASKED): S.CANCELING,
+    (S.ACCEPTED, E.NODE_CANCELED): S.RETURNED,
+    (S.RELEASING, E.PAYOUT_INTENDED): S.FORWARDING,
+    (S.RELEASING, E.CANCEL_ASKED): S.CANCELING,
+    (S.RELEASING, E.NODE_CANCELED): S.RETURNED,
+    (S.FORWARDING, E.PAYOUT_SUCCEEDED): S.FORWARDED,
+    (S.FORWARDING, E.PAYOUT_FAILED): S.RELEASING,
+    (S.FORWARDING, E.NODE_CANCELED): S.EXPOSED,
+    (S.FORWARDED, E.SETTLE_CONFIRMED): S.SETTLED,
+    (S.FORWARDED, E.NODE_CANCELED): S.LOST,
+    (S.EXPOSED, E.PAYOUT_SUCCEEDED): S.LOST,
+    (S.EXPOSED, E.PAYOUT_FAILED): S.RETURNED,
+    (S.CANCELING, E.CANCEL_CONFIRMED): S.CANCELED,
+}
+
+TERMINAL = frozenset({S.SETTLED, S.CANCELED, S.RETURNED, S.LOST})
+
+DUTIES: dict[EscrowState, Duty] = {
+    S.CREATED: Duty.ADD_HOLD,
+    S.OPEN: Duty.WATCH,
+    S.ACCEPTED: Duty.WATCH,
+    S.RELEASING: Duty.DISPATCH,
+    S.FORWARDING: Duty.FINISH_PAYOUT,
+    S.EXPOSED: Duty.FINISH_PAYOUT,
+    S.FORWARDED: Duty.SETTLE,
+    S.CANCELING: Duty.CANCEL,
+}
+
+
+def after(state: EscrowState, event: EscrowEvent) -> EscrowState:
+    """Return the state that follows.
+
+    Raises:
+        IllegalTransition: the table has no such edge.
+    """
+    try:
+        return TRANSITIONS[state, event]
+    except KeyError:
+        raise IllegalTransition(f"an escrow that is {state} cannot take the event {event}") from None
+
+
+def may(state: EscrowState, event: EscrowEvent) -> bool:
+    """Tell whether the table has this edge."""
+    return (state, event) in TRANSITIONS

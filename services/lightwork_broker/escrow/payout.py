@@ -1,0 +1,198 @@
+"""Paying the provider of one escrow: deciding whether it is still safe, dispatching, and learning the outcome.
+
+An answer that does not come is never a failure. Only the node's own final state for the payment hash is, and
+even that only when no call of ours can still be on its way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Protocol, assert_never
+
+import structlog
+from pydantic import JsonValue
+
+from lightwork_broker.escrow.guardian import outgoing_cltv_limit
+from lightwork_broker.escrow.machine import EscrowEvent, EscrowState
+from lightwork_broker.escrow.store import Escrow
+from lightwork_broker.lightning.ports import (
+    HoldInvoice,
+    InvoiceState,
+    LightningNode,
+    NodeSummary,
+    Payout,
+    PayoutFailure,
+    PayoutStatus,
+)
+from lightwork_contracts.ids import JobId
+
+log = structlog.stdlib.get_logger()
+
+GRACE_SECONDS = 30
+"""How long a call that was on its way when its sender died may still reach the node."""
+STALE_SECONDS = 10
+"""An intent older than this is not acted on by the one that made it: somebody may have taken it over."""
+SPARE_ROUTE_BLOCKS = 40
+"""Room for a longer route than the one that was estimated at the quote."""
+ATTEMPT_SECONDS = 60
+FOLLOW_SECONDS = 60
+FIRST_RETRY_SECONDS = 1.0
+LAST_RETRY_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Safety:
+    """How many blocks before an HTLC's expiry the node acts by itself, and how many more we keep away."""
+
+    hold_expiry_delta: int
+    margin_blocks: int
+
+
+class Recorder(Protocol):
+    """What this room needs of the escrow service."""
+
+    @property
+    def safety(self) -> Safety: ...
+
+    def now(self) -> float: ...
+
+    async def change(
+        self,
+        escrow: Escrow,
+        event: EscrowEvent,
+        *,
+        data: dict[str, JsonValue] | None = None,
+        **values: str | int | float | None,
+    ) -> EscrowEvent | None: ...
+
+    async def get(self, escrow_id: JobId) -> Escrow: ...
+
+    async def mark_unknown(self, escrow: Escrow) -> None: ...
+
+    async def postpone(self, escrow: Escrow, *, seconds: float) -> None: ...
+
+
+async def dispatch(recorder: Recorder, node: LightningNode, escrow: Escrow) -> EscrowEvent | None:
+    """Pay, if the buyer's HTLC is still held and there is time left (W7, W9); the intent is committed first.
+
+    Otherwise the escrow is cancelled: nothing is on its way out, so nobody can lose.
+    """
+    now = recorder.now()
+    if escrow.retry_at > now:
+        return None
+    if escrow.failure is not None and PayoutFailure(escrow.failure).is_permanent:
+        return await recorder.change(
+            escrow,
+            EscrowEvent.CANCEL_ASKED,
+            reason=f"the provider's invoice cannot be paid: {escrow.failure}",
+        )
+    hold, summary = await asyncio.gather(node.lookup(escrow.payment_hash), node.summary())
+    if hold is None:
+        log.error("escrow.hold_invoice_unknown_to_node", job=escrow.id, state=escrow.state)
+        await recorder.mark_unknown(escrow)
+        return None
+    if hold.state is InvoiceState.CANCELED:
+        return await recorder.change(escrow, EscrowEvent.NODE_CANCELED)
+    limit = _safe_limit(escrow, hold, summary, safety=recorder.safety)
+    if limit is None:
+        await recorder.postpone(escrow, seconds=FIRST_RETRY_SECONDS)
+        return None
+    if limit < escrow.outgoing_cltv_blocks or (escrow.forward_by is not None and now > escrow.forward_by):
+        return await recorder.change(
+            escrow,
+            EscrowEvent.CANCEL_ASKED,
+            reason=f"the provider could not be paid in time: {escrow.failure or 'no blocks left'}",
+        )
+    intent = await recorder.change(
+        escrow, EscrowEvent.PAYOUT_INTENDED, attempts=escrow.attempts + 1, intended_at=now
+    )
+    if intent is None or recorder.now() - now > STALE_SECONDS:
+        return intent
+    return await _record(recorder, await recorder.get(escrow.id), await _pay(node, escrow, limit=limit))
+
+
+async def finish(recorder: Recorder, node: LightningNode, escrow: Escrow) -> EscrowEvent | None:
+    """Learn the outcome of a payout whose intent was committed but whose outcome was not recorded.
+
+    That is a crash, a lost answer, or another broker at work.
+    """
+    seen = await node.track(escrow.payment_hash)
+    if seen.status in (PayoutStatus.IN_FLIGHT, PayoutStatus.UNKNOWN):
+        seen = await node.wait(escrow.payment_hash, FOLLOW_SECONDS)
+    if seen.status is PayoutStatus.FAILED and recorder.now() - (escrow.intended_at or 0) < GRACE_SECONDS:
+        # The call that belongs to the intent may still be on its way, so this failure may be an older one.
+        # Paying again is safe: the node pays a hash once, and answers with the outcome.
+        if escrow.state is EscrowState.EXPOSED:
+            return None
+        hold, summary = await asyncio.gather(node.lookup(escrow.payment_hash), node.summary())
+        limit = None if hold is None else _safe_limit(escrow, hold, summary, safety=recorder.safety)
+        if limit is None or limit < escrow.outgoing_cltv_blocks:
+            return None
+        seen = await _pay(node, escrow, limit=limit)
+    return await _record(recorder, escrow, seen)
+
+
+async def _pay(node: LightningNode, escrow: Escrow, *, limit: int) -> Payout:
+    return await node.pay(
+        invoice=escrow.provider_invoice,
+        payment_hash=escrow.payment_hash,
+        fee_limit_msat=escrow.routing_msat,
+        cltv_limit=limit,
+        timeout_seconds=ATTEMPT_SECONDS,
+    )
+
+
+def _safe_limit(escrow: Escrow, hold: HoldInvoice, summary: NodeSummary, *, safety: Safety) -> int | None:
+    """Return the blocks that a payout may be locked for, or None if that cannot be said now."""
+    if (
+        hold.state is not InvoiceState.ACCEPTED
+        or hold.min_expiry_height is None
+        or hold.accepted_msat < escrow.total_msat
+    ):
+        log.error("escrow.not_held", job=escrow.id, state=hold.state, accepted_msat=hold.accepted_msat)
+        return None
+    if not summary.synced_to_chain:
+        log.warning("escrow.node_not_synced", job=escrow.id, height=summary.block_height)
+        return None
+    return outgoing_cltv_limit(
+        min_expiry_height=hold.min_expiry_height,
+        height=summary.block_height,
+        hold_expiry_delta=safety.hold_expiry_delta,
+        margin_blocks=safety.margin_blocks,
+        max_blocks=escrow.outgoing_cltv_blocks + SPARE_ROUTE_BLOCKS,
+    )
+
+
+async def _record(recorder: Recorder, escrow: Escrow, payout: Payout) -> EscrowEvent | None:
+    match payout.status:
+        case PayoutStatus.SUCCEEDED:
+            if payout.preimage is None or payout.fee_msat is None:
+                raise ValueError("a payout that succeeded has a preimage and a fee")
+            if payout.fee_msat > escrow.routing_msat:
+                log.critical("escrow.routing_over_budget", job=escrow.id, paid_msat=payout.fee_msat)
+            return await recorder.change(
+                escrow,
+                EscrowEvent.PAYOUT_SUCCEEDED,
+                data={"routing_paid_msat": int(payout.fee_msat)},
+                preimage=payout.preimage.hex(),
+                routing_paid_msat=payout.fee_msat,
+                failure=None,
+            )
+        case PayoutStatus.FAILED:
+            failure = payout.failure or PayoutFailure.ERROR
+            wait = min(FIRST_RETRY_SECONDS * 2 ** (escrow.attempts - 1), LAST_RETRY_SECONDS)
+            log.warning("escrow.payout_failed", job=escrow.id, failure=failure, attempt=escrow.attempts)
+            return await recorder.change(
+                escrow,
+                EscrowEvent.PAYOUT_FAILED,
+                data={"failure": failure.value, "attempt": escrow.attempts},
+                failure=failure.value,
+                retry_at=0 if failure.is_permanent else recorder.now() + wait,
+            )
+        case PayoutStatus.IN_FLIGHT | PayoutStatus.UNKNOWN:
+            log.warning("escrow.payout_unresolved", job=escrow.id, status=payout.status)
+            await recorder.mark_unknown(escrow)
+            return None
+        case _:
+            assert_never(payout.status)

@@ -1,0 +1,119 @@
+"""The sweep: what correctness rests on. Streams and signals only make the same things happen sooner."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from lightwork_broker.clock import Clock
+from lightwork_broker.db.engine import Database
+from lightwork_broker.errors import BrokerError, LightningDown
+from lightwork_broker.escrow import store
+from lightwork_broker.escrow.service import EscrowService
+from lightwork_broker.lightning.errors import LightningError
+from lightwork_broker.lightning.ports import LightningNode
+from lightwork_contracts.ids import JobId
+
+log = structlog.stdlib.get_logger()
+
+AT_ONCE = 8
+
+
+class RecoveryFailed(RuntimeError):
+    """The broker must not start: what it owes could not be compared with its node."""
+
+
+class Reconciler:
+    """Resolves every unfinished escrow by asking the node: at boot, and again and again."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        node: LightningNode,
+        escrows: EscrowService,
+        clock: Clock,
+        sweep_seconds: float,
+    ) -> None:
+        self._database = database
+        self._node = node
+        self._escrows = escrows
+        self._clock = clock
+        self._sweep_seconds = sweep_seconds
+
+    async def boot(self, *, patience_seconds: float) -> int:
+        """Take up every unfinished escrow before the first request is served; return how many.
+
+        Raises:
+            RecoveryFailed: the node gave no answer for `patience_seconds`.
+        """
+        deadline = self._clock.now() + patience_seconds
+        while True:
+            try:
+                summary = await self._node.summary()
+                self._escrows.hold_expiry_delta = summary.hold_expiry_delta or self._escrows.hold_expiry_delta
+                async with self._database.read() as tx:
+                    ids = await store.unfinished(tx)
+                # A payout that is still on its way must not keep the broker from starting: only what the
+                # node holds for us is read here, and the rest is driven on in the background.
+                for escrow_id in ids:
+                    self._escrows.schedule(escrow_id)
+                await self._sweep(ids, watching_only=True)
+                await self._escrows.guard(summary.block_height)
+            except (LightningError, LightningDown) as error:
+                if self._clock.now() >= deadline:
+                    raise RecoveryFailed(
+                        f"the Lightning node gave no answer for {patience_seconds:.0f} s, so {type(error).__name__} "
+                        "is all that is known of the escrows; start the node and try again"
+                    ) from error
+                await asyncio.sleep(0.5)
+            else:
+                return len(ids)
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        next_sweep = self._clock.now() + self._sweep_seconds
+        while True:
+            await asyncio.sleep(min(1.0, self._sweep_seconds))
+            try:
+                async with self._database.read() as tx:
+                    due = await store.due(tx, now=self._clock.now())
+                for escrow_id in due:
+                    self._escrows.schedule(escrow_id)
+                if self._clock.now() >= next_sweep:
+                    next_sweep = self._clock.now() + self._sweep_seconds
+                    async with self._database.read() as tx:
+                        ids = await store.unfinished(tx)
+                    await self._sweep(ids, watching_only=False)
+                    summary = await self._node.summary()
+                    await self._escrows.guard(summary.block_height)
+            except (LightningError, BrokerError) as error:
+                log.warning("escrow.sweep_failed", cause=type(error).__name__)
+
+    async def follow_blocks(self) -> None:
+        """Let the guardian look at each new block until cancelled."""
+        while True:
+            try:
+                async for height in self._node.blocks():
+                    await self._escrows.guard(height)
+            except (LightningError, BrokerError) as error:
+                log.info("escrow.blocks_ended", cause=type(error).__name__)
+            await asyncio.sleep(1.0)
+
+    async def _sweep(self, ids: Sequence[JobId], *, watching_only: bool) -> None:
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def one(escrow_id: JobId) -> None:
+            async with gate:
+                try:
+                    await self._escrows.look(escrow_id)
+                    if not watching_only:
+                        self._escrows.schedule(escrow_id)
+                except LightningDown:
+                    raise
+                except BrokerError as error:  # one bad row must not keep the others from being looked at
+                    log.error("escrow.sweep_item_failed", job=escrow_id, detail=error.detail)
+
+        await asyncio.gather(*(one(escrow_id) for escrow_id in ids))

@@ -1,0 +1,418 @@
+"""Moving the money of one job: the only place that acts on an escrow.
+
+Each step is: commit the intent, call the node, commit the outcome. `drive` performs the duty of whatever state
+an escrow is in, so a live job, a job found by the sweep and a job found after a crash take the same path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Protocol, assert_never
+
+import structlog
+from pydantic import JsonValue
+
+from lightwork_broker.clock import Clock
+from lightwork_broker.db.engine import Database, Transaction, forbid_open_transaction
+from lightwork_broker.errors import IllegalTransition, LightningDown, NotFound
+from lightwork_broker.escrow import payout, store
+from lightwork_broker.escrow.guardian import deadlines
+from lightwork_broker.escrow.machine import DUTIES, TERMINAL, Duty, EscrowEvent, EscrowState, may
+from lightwork_broker.escrow.store import Escrow
+from lightwork_broker.escrow.wrap import LND_HOLD_EXPIRY_DELTA, Limits
+from lightwork_broker.ledger import store as ledger
+from lightwork_broker.ledger.rules import loss_posting, payout_posting, settlement_posting
+from lightwork_broker.lightning.errors import (
+    AlreadySettled,
+    HashInUse,
+    InvoiceCanceled,
+    InvoiceNotFound,
+    LightningError,
+    LightningUnavailable,
+    Refused,
+)
+from lightwork_broker.lightning.ports import HoldInvoice, InvoiceState, LightningNode
+from lightwork_broker.lightning.preimage import Preimage
+from lightwork_contracts.ids import JobId
+from lightwork_contracts.money import Msat
+
+log = structlog.stdlib.get_logger()
+
+
+class EscrowListener(Protocol):
+    """Who is told of each change, inside the transaction that makes it."""
+
+    async def escrow_changed(self, tx: Transaction, escrow: Escrow, event: EscrowEvent) -> None: ...
+
+    async def escrow_out_of_time(self, escrow_id: JobId) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a new escrow guards. Msat, seconds, blocks."""
+
+    id: JobId
+    payment_hash: str
+    price_msat: Msat
+    fee_msat: Msat
+    routing_msat: Msat
+    provider_invoice: str
+    hold_cltv_blocks: int
+    outgoing_cltv_blocks: int
+    pay_seconds: int
+    forward_seconds: int
+    memo: str
+
+
+class EscrowService:
+    """Opens, releases and refunds escrows, and drives each to its end."""
+
+    def __init__(self, *, database: Database, node: LightningNode, clock: Clock, limits: Limits) -> None:
+        self._database = database
+        self._node = node
+        self._clock = clock
+        self._limits = limits
+        self._listener: EscrowListener | None = None
+        self._locks: dict[JobId, asyncio.Lock] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._watching: set[JobId] = set()
+        self._scheduled: set[JobId] = set()
+        self.hold_expiry_delta = LND_HOLD_EXPIRY_DELTA
+
+    def attach(self, listener: EscrowListener) -> None:
+        """Name the one that is told of each change; done once, in the composition root."""
+        self._listener = listener
+
+    # --- asked for by others, inside their transaction -------------------------------------------------
+
+    async def open(self, tx: Transaction, terms: Terms) -> Escrow:
+        """Record the intent to hold a buyer's payment. `drive` then makes the hold invoice."""
+        now = self.now()
+        escrow = Escrow(
+            id=terms.id,
+            state=EscrowState.CREATED,
+            payment_hash=terms.payment_hash,  # pyright: ignore[reportArgumentType]  (NewType over str)
+            price_msat=terms.price_msat,
+            fee_msat=terms.fee_msat,
+            routing_msat=terms.routing_msat,
+            total_msat=Msat(terms.price_msat + terms.fee_msat + terms.routing_msat),
+            provider_invoice=terms.provider_invoice,
+            hold_cltv_blocks=terms.hold_cltv_blocks,
+            outgoing_cltv_blocks=terms.outgoing_cltv_blocks,
+            forward_seconds=terms.forward_seconds,
+            memo=terms.memo,
+            pay_by=int(now) + terms.pay_seconds,
+            created_at=now,
+            updated_at=now,
+        )
+        await store.insert(tx, escrow)
+        return escrow
+
+    async def ask_release(self, tx: Transaction, escrow_id: JobId) -> None:
+        """Decide, durably, that the provider is to be paid. It happens after the commit."""
+        escrow = await self._get(tx, escrow_id)
+        forward_by = int(self.now()) + escrow.forward_seconds
+        await self._move(tx, escrow, EscrowEvent.RELEASE_ASKED, forward_by=forward_by, retry_at=0)
+        tx.after_commit(lambda: self.schedule(escrow_id))
+
+    async def ask_cancel(self, tx: Transaction, escrow_id: JobId, *, reason: str) -> bool:
+        """Decide, durably, that the buyer gets the HTLC back. False when it is already on its way."""
+        escrow = await self._get(tx, escrow_id)
+        if escrow.state in (EscrowState.CANCELING, EscrowState.CANCELED, EscrowState.RETURNED):
+            return False
+        await self._move(tx, escrow, EscrowEvent.CANCEL_ASKED, reason=reason)
+        tx.after_commit(lambda: self.schedule(escrow_id))
+        return True
+
+    async def get(self, escrow_id: JobId) -> Escrow:
+        async with self._database.read() as tx:
+            return await self._get(tx, escrow_id)
+
+    # --- doing it ---------------------------------------------------------------------------------------
+
+    def schedule(self, escrow_id: JobId) -> None:
+        """Drive an escrow in the background; what fails is left for the sweep."""
+        if escrow_id not in self._scheduled:
+            self._scheduled.add(escrow_id)
+            self._spawn(self._drive_quietly(escrow_id), name=f"escrow {escrow_id}")
+
+    async def drive(self, escrow_id: JobId) -> Escrow:
+        """Perform the duties of an escrow until it waits for somebody else or has ended.
+
+        Raises:
+            LightningDown: the node gave no answer; the escrow stays where it is and will be tried again.
+        """
+        lock = self._locks.setdefault(escrow_id, asyncio.Lock())
+        async with lock:
+            while True:
+                escrow = await self.get(escrow_id)
+                if escrow.state in TERMINAL:
+                    self._locks.pop(escrow_id, None)
+                    return escrow
+                try:
+                    moved = await self._perform(escrow)
+                except LightningUnavailable as error:
+                    raise LightningDown(
+                        "the broker's Lightning node gives no answer", hint="try again in a moment"
+                    ) from error
+                if moved is None:
+                    return await self.get(escrow_id)
+
+    async def look(self, escrow_id: JobId) -> None:
+        """Ask the node about the incoming side of a waiting escrow, and take over what it says.
+
+        Raises:
+            LightningDown: the node gave no answer.
+        """
+        escrow = await self.get(escrow_id)
+        if DUTIES.get(escrow.state) is not Duty.WATCH:
+            return
+        try:
+            hold = await self._node.lookup(escrow.payment_hash)
+        except LightningUnavailable as error:
+            raise LightningDown("the broker's Lightning node gives no answer") from error
+        if hold is None:
+            log.error("escrow.hold_invoice_unknown_to_node", job=escrow_id, state=escrow.state)
+            await self.mark_unknown(escrow)
+        else:
+            await self.observe(hold, escrow_id=escrow_id)
+
+    async def observe(self, hold: HoldInvoice, *, escrow_id: JobId) -> None:
+        """Take over what the node says of the incoming side; late and repeated news changes nothing."""
+        escrow = await self.get(escrow_id)
+        match hold.state:
+            case InvoiceState.OPEN:
+                return
+            case InvoiceState.ACCEPTED:
+                if not may(escrow.state, EscrowEvent.HTLC_ACCEPTED):
+                    return
+                if hold.min_expiry_height is None or hold.accepted_msat < escrow.total_msat:
+                    log.error("escrow.accepted_short", job=escrow_id, accepted_msat=hold.accepted_msat)
+                    return
+                at = deadlines(
+                    min_expiry_height=hold.min_expiry_height,
+                    hold_expiry_delta=self.hold_expiry_delta,
+                    margin_blocks=self._limits.guardian_margin_blocks,
+                    outgoing_cltv_blocks=escrow.outgoing_cltv_blocks,
+                )
+                await self.change(
+                    escrow,
+                    EscrowEvent.HTLC_ACCEPTED,
+                    accepted_msat=hold.accepted_msat,
+                    min_expiry_height=hold.min_expiry_height,
+                    release_by=at.release_by,
+                    refund_by=at.refund_by,
+                )
+            case InvoiceState.CANCELED:
+                if may(escrow.state, EscrowEvent.NODE_CANCELED):
+                    await self.change(escrow, EscrowEvent.NODE_CANCELED)
+            case InvoiceState.SETTLED:
+                if may(escrow.state, EscrowEvent.SETTLE_CONFIRMED):
+                    await self.change(escrow, EscrowEvent.SETTLE_CONFIRMED)
+            case _:
+                assert_never(hold.state)
+
+    async def guard(self, height: int) -> None:
+        """Act on every held escrow whose last safe height has come, before LND acts by itself."""
+        async with self._database.read() as tx:
+            late = await store.out_of_blocks(tx, height=height)
+        for escrow_id in late:
+            log.warning("escrow.out_of_blocks", job=escrow_id, height=height)
+            if self._listener is not None:
+                await self._listener.escrow_out_of_time(escrow_id)
+
+    async def close(self) -> None:
+        """Stop the background work; what is unfinished is taken up at the next start."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # --- one duty each ----------------------------------------------------------------------------------
+
+    async def _perform(self, escrow: Escrow) -> EscrowEvent | None:
+        """Perform the duty of a state; return the event that it led to, or None if there is to be waited."""
+        forbid_open_transaction()
+        duty = DUTIES[escrow.state]
+        match duty:
+            case Duty.ADD_HOLD:
+                return await self._add_hold(escrow)
+            case Duty.WATCH:
+                if escrow.state is EscrowState.OPEN:
+                    self._watch(escrow.id)
+                return None
+            case Duty.DISPATCH:
+                return await payout.dispatch(self, self._node, escrow)
+            case Duty.FINISH_PAYOUT:
+                return await payout.finish(self, self._node, escrow)
+            case Duty.SETTLE:
+                return await self._settle(escrow)
+            case Duty.CANCEL:
+                return await self._cancel(escrow)
+            case _:
+                assert_never(duty)
+
+    async def _add_hold(self, escrow: Escrow) -> EscrowEvent | None:
+        seconds = escrow.pay_by - int(self.now())
+        if seconds <= 0:
+            # Too late to offer it. If an earlier try did reach the node, that invoice must be cancelled.
+            return await self.change(escrow, EscrowEvent.CANCEL_ASKED, reason="pay window over")
+        try:
+            request = await self._node.add_hold(
+                payment_hash=escrow.payment_hash,
+                value_msat=escrow.total_msat,
+                expiry_seconds=seconds,
+                cltv_blocks=escrow.hold_cltv_blocks,
+                memo=escrow.memo,
+            )
+        except (HashInUse, Refused) as error:
+            return await self.change(escrow, EscrowEvent.HOLD_REFUSED, reason=str(error))
+        moved = await self.change(escrow, EscrowEvent.HOLD_ADDED, hold_invoice=request)
+        if moved is None and (await self.get(escrow.id)).state in TERMINAL:
+            # Somebody gave it up while the invoice was being made: it must not be payable.
+            await self._node.cancel(escrow.payment_hash)
+        return moved
+
+    async def _settle(self, escrow: Escrow) -> EscrowEvent | None:
+        if escrow.preimage is None:
+            raise IllegalTransition(f"escrow {escrow.id} is forwarded without a preimage")
+        try:
+            await self._node.settle(Preimage(bytes.fromhex(escrow.preimage)))
+        except InvoiceCanceled:
+            log.critical("escrow.lost", job=escrow.id, spent_msat=escrow.price_msat)
+            return await self.change(escrow, EscrowEvent.NODE_CANCELED)
+        except InvoiceNotFound:
+            log.critical("escrow.hold_invoice_unknown_to_node", job=escrow.id, state=escrow.state)
+            await self.mark_unknown(escrow)
+            return None
+        return await self.change(escrow, EscrowEvent.SETTLE_CONFIRMED)
+
+    async def _cancel(self, escrow: Escrow) -> EscrowEvent | None:
+        try:
+            await self._node.cancel(escrow.payment_hash)
+        except InvoiceNotFound:
+            # Never made, unless a call to make it is still on its way; then it must be waited out.
+            if escrow.hold_invoice is None and self.now() - escrow.created_at < payout.GRACE_SECONDS:
+                return None
+        except AlreadySettled:
+            log.critical("escrow.settled_while_canceling", job=escrow.id)
+            await self.mark_unknown(escrow)
+            return None
+        return await self.change(escrow, EscrowEvent.CANCEL_CONFIRMED)
+
+    # --- recording it -----------------------------------------------------------------------------------
+
+    async def change(
+        self,
+        escrow: Escrow,
+        event: EscrowEvent,
+        *,
+        data: dict[str, JsonValue] | None = None,
+        **values: str | int | float | None,
+    ) -> EscrowEvent | None:
+        """Commit one edge with its ledger entries and what the job makes of it; None if it was overtaken."""
+        async with self._database.write() as tx:
+            moved = await self._move(tx, escrow, event, data=data, strict=False, **values)
+        return None if moved is None else event
+
+    async def mark_unknown(self, escrow: Escrow) -> None:
+        """Remember since when an outcome is not known; the funds stay where they are."""
+        if escrow.unknown_since is None:
+            async with self._database.write() as tx:
+                await store.note(tx, escrow, unknown_since=int(self.now()))
+
+    async def postpone(self, escrow: Escrow, *, seconds: float) -> None:
+        """Look at an escrow again after some seconds."""
+        async with self._database.write() as tx:
+            await store.note(tx, escrow, retry_at=self.now() + seconds)
+
+    @property
+    def safety(self) -> payout.Safety:
+        return payout.Safety(self.hold_expiry_delta, self._limits.guardian_margin_blocks)
+
+    def now(self) -> float:
+        return self._clock.now()
+
+    async def _move(
+        self,
+        tx: Transaction,
+        escrow: Escrow,
+        event: EscrowEvent,
+        *,
+        data: dict[str, JsonValue] | None = None,
+        strict: bool = True,
+        **values: str | int | float | None,
+    ) -> Escrow | None:
+        now = self.now()
+        known: dict[str, str | int | float | None] = {"unknown_since": None, **values}
+        moved = await store.change(tx, escrow, event, now=now, data=data, **known)
+        if moved is None:
+            if strict:
+                raise IllegalTransition(f"escrow {escrow.id} was moved by somebody else")
+            return None
+        await self._book(tx, moved, event, now=int(now))
+        log.info("escrow.changed", job=moved.id, change=event, state=moved.state)
+        if self._listener is not None:
+            await self._listener.escrow_changed(tx, moved, event)
+        return moved
+
+    async def _book(self, tx: Transaction, escrow: Escrow, event: EscrowEvent, *, now: int) -> None:
+        routing = escrow.routing_paid_msat or 0
+        if event is EscrowEvent.PAYOUT_SUCCEEDED:
+            posting = payout_posting(escrow.id, price_msat=escrow.price_msat, routing_msat=routing)
+            await ledger.post(tx, posting, now=now)
+        if escrow.state is EscrowState.SETTLED:
+            posting = settlement_posting(
+                escrow.id,
+                received_msat=escrow.accepted_msat or escrow.total_msat,
+                price_msat=escrow.price_msat,
+                routing_msat=routing,
+                fee_msat=escrow.fee_msat,
+            )
+            await ledger.post(tx, posting, now=now)
+        if escrow.state is EscrowState.LOST:
+            await ledger.post(tx, loss_posting(escrow.id, spent_msat=escrow.price_msat + routing), now=now)
+
+    async def _get(self, tx: Transaction, escrow_id: JobId) -> Escrow:
+        escrow = await store.get(tx, escrow_id)
+        if escrow is None:
+            raise NotFound(f"there is no escrow {escrow_id}")
+        return escrow
+
+    # --- in the background ------------------------------------------------------------------------------
+
+    def _watch(self, escrow_id: JobId) -> None:
+        if escrow_id not in self._watching:
+            self._watching.add(escrow_id)
+            self._spawn(self._follow(escrow_id), name=f"watch {escrow_id}")
+
+    async def _follow(self, escrow_id: JobId) -> None:
+        """Follow the incoming side until it is paid or gone. Only saves waiting: the sweep does the same."""
+        try:
+            escrow = await self.get(escrow_id)
+            async for hold in self._node.watch(escrow.payment_hash):
+                await self.observe(hold, escrow_id=escrow_id)
+                if hold.state is not InvoiceState.OPEN:
+                    return
+        except LightningError as error:
+            log.info("escrow.watch_ended", job=escrow_id, cause=type(error).__name__)
+        finally:
+            self._watching.discard(escrow_id)
+
+    async def _drive_quietly(self, escrow_id: JobId) -> None:
+        self._scheduled.discard(escrow_id)
+        try:
+            await self.drive(escrow_id)
+        except LightningDown:
+            log.warning("escrow.node_unavailable", job=escrow_id)
+
+    def _spawn(self, work: Coroutine[None, None, None], *, name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("escrow.task_failed", task=task.get_name(), exc_info=error)

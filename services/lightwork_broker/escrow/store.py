@@ -1,0 +1,252 @@
+"""The escrow table and its event log: all SQL about wrapped hold invoices."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import sqlalchemy as sa
+from pydantic import JsonValue
+from sqlmodel import Field, SQLModel
+
+from lightwork_broker.db.engine import Row, Transaction, table_of
+from lightwork_broker.escrow.machine import TERMINAL, EscrowEvent, EscrowState, after
+from lightwork_contracts.ids import JobId, PaymentHash
+from lightwork_contracts.money import Msat
+
+
+class EscrowRow(SQLModel, table=True):
+    """One wrapped hold invoice. Its id is the id of the job that it guards."""
+
+    __tablename__ = "escrow"  # pyright: ignore[reportAssignmentType]  (SQLModel's declared_attr)
+    __table_args__ = (
+        sa.CheckConstraint("total_msat = price_msat + fee_msat + routing_msat", name="total_is_the_sum"),
+        sa.CheckConstraint(
+            "price_msat > 0 AND fee_msat >= 0 AND routing_msat >= 0", name="no_negative_money"
+        ),
+        sa.CheckConstraint(
+            "state NOT IN ('forwarded', 'settled', 'lost') OR preimage IS NOT NULL",
+            name="paid_means_preimage",
+        ),
+        sa.CheckConstraint(
+            "routing_paid_msat IS NULL OR routing_paid_msat >= 0", name="routing_not_negative"
+        ),
+    )
+
+    id: str = Field(primary_key=True)
+    state: str = Field(index=True)
+    payment_hash: str = Field(unique=True)
+    price_msat: int = Field(sa_type=sa.BigInteger)
+    fee_msat: int = Field(sa_type=sa.BigInteger)
+    routing_msat: int = Field(sa_type=sa.BigInteger)
+    total_msat: int = Field(sa_type=sa.BigInteger)
+    provider_invoice: str
+    hold_invoice: str | None = None
+    hold_cltv_blocks: int
+    outgoing_cltv_blocks: int
+    forward_seconds: int
+    memo: str
+    pay_by: int
+    accepted_msat: int | None = Field(default=None, sa_type=sa.BigInteger)
+    min_expiry_height: int | None = None
+    release_by: int | None = Field(default=None, index=True)
+    refund_by: int | None = None
+    attempts: int = 0
+    intended_at: float | None = None
+    retry_at: float = 0
+    forward_by: int | None = None
+    failure: str | None = None
+    reason: str | None = None
+    preimage: str | None = None
+    routing_paid_msat: int | None = Field(default=None, sa_type=sa.BigInteger)
+    unknown_since: int | None = None
+    created_at: float
+    updated_at: float
+
+
+class EscrowEventRow(SQLModel, table=True):
+    """The append-only log of an escrow's changes of state; triggers refuse anything but inserts."""
+
+    __tablename__ = "escrow_event"  # pyright: ignore[reportAssignmentType]
+
+    seq: int | None = Field(default=None, primary_key=True)
+    escrow_id: str = Field(foreign_key="escrow.id", index=True)
+    event: str
+    from_state: str | None
+    to_state: str
+    data: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Escrow:
+    """One escrow as it was read. Amounts in msat, heights in blocks, times in Unix seconds."""
+
+    id: JobId
+    state: EscrowState
+    payment_hash: PaymentHash
+    price_msat: Msat
+    fee_msat: Msat
+    routing_msat: Msat
+    total_msat: Msat
+    provider_invoice: str
+    hold_invoice: str | None = None
+    hold_cltv_blocks: int
+    outgoing_cltv_blocks: int
+    forward_seconds: int
+    memo: str
+    pay_by: int
+    accepted_msat: Msat | None = None
+    min_expiry_height: int | None = None
+    release_by: int | None = None
+    refund_by: int | None = None
+    attempts: int = 0
+    intended_at: float | None = None
+    retry_at: float = 0
+    forward_by: int | None = None
+    failure: str | None = None
+    reason: str | None = None
+    preimage: str | None = None
+    routing_paid_msat: Msat | None = None
+    unknown_since: int | None = None
+    created_at: float
+    updated_at: float
+
+    def __repr__(self) -> str:
+        # The preimage must not reach a log through a stray repr.
+        return f"Escrow(id={self.id}, state={self.state})"
+
+
+_escrow = table_of(EscrowRow)
+_event = table_of(EscrowEventRow)
+_FIELDS = tuple(field.name for field in fields(Escrow))
+
+
+def _read(row: Row) -> Escrow:
+    values = {name: row[name] for name in _FIELDS}
+    values["state"] = EscrowState(values["state"])
+    return Escrow(**values)
+
+
+async def insert(tx: Transaction, escrow: Escrow) -> None:
+    """Add the intent row, payment hash included, before anything is asked of the node."""
+    values = {name: getattr(escrow, name) for name in _FIELDS}
+    await tx.run(sa.insert(_escrow).values(values))
+    await _log(tx, escrow_id=escrow.id, event="created", before=None, to=escrow.state, at=escrow.created_at)
+
+
+async def get(tx: Transaction, escrow_id: JobId) -> Escrow | None:
+    row = await tx.one(sa.select(_escrow).where(_escrow.c.id == escrow_id))
+    return None if row is None else _read(row)
+
+
+async def hash_is_used(tx: Transaction, payment_hash: PaymentHash) -> bool:
+    """Tell whether a payment hash guards any escrow, ended ones included (W3)."""
+    return await tx.value(sa.select(_escrow.c.id).where(_escrow.c.payment_hash == payment_hash)) is not None
+
+
+async def change(
+    tx: Transaction,
+    escrow: Escrow,
+    event: EscrowEvent,
+    *,
+    now: float,
+    data: dict[str, JsonValue] | None = None,
+    **values: str | int | float | None,
+) -> Escrow | None:
+    """Take one edge of the table, if the row is still in the state that `escrow` was read in.
+
+    Returns None when somebody else moved it first.
+
+    Raises:
+        IllegalTransition: the table has no such edge.
+    """
+    target = after(escrow.state, event)
+    changed = await tx.run(
+        sa.update(_escrow)
+        .where(_escrow.c.id == escrow.id, _escrow.c.state == escrow.state)
+        .values(state=target.value, updated_at=now, **values)
+    )
+    if changed != 1:
+        return None
+    await _log(tx, escrow_id=escrow.id, event=event, before=escrow.state, to=target, at=now, data=data)
+    return await get(tx, escrow.id)
+
+
+async def note(tx: Transaction, escrow: Escrow, **values: str | int | float | None) -> bool:
+    """Record facts about an escrow without changing its state, if it is still in that state."""
+    changed = await tx.run(
+        sa.update(_escrow).where(_escrow.c.id == escrow.id, _escrow.c.state == escrow.state).values(**values)
+    )
+    return changed == 1
+
+
+async def unfinished(tx: Transaction, *states: EscrowState) -> list[JobId]:
+    """Return the ids of every escrow that is not at its end, or of those in the given states."""
+    clause = (
+        _escrow.c.state.in_([state.value for state in states])
+        if states
+        else _escrow.c.state.not_in([state.value for state in TERMINAL])
+    )
+    return [row["id"] for row in await tx.all(sa.select(_escrow.c.id).where(clause).order_by(_escrow.c.id))]
+
+
+async def due(tx: Transaction, *, now: float) -> list[JobId]:
+    """Return the escrows whose next step waits for a time that has come."""
+    retry = sa.and_(_escrow.c.state == EscrowState.RELEASING.value, _escrow.c.retry_at <= now)
+    return [row["id"] for row in await tx.all(sa.select(_escrow.c.id).where(retry))]
+
+
+async def out_of_blocks(tx: Transaction, *, height: int) -> list[JobId]:
+    """Return the held escrows whose last safe height for a payout has come."""
+    clause = sa.and_(_escrow.c.state == EscrowState.ACCEPTED.value, _escrow.c.release_by <= height)
+    return [row["id"] for row in await tx.all(sa.select(_escrow.c.id).where(clause))]
+
+
+async def paid_out_not_settled(tx: Transaction) -> list[JobId]:
+    """Return the escrows between the payout and the settlement, whose ledger account is not zero."""
+    return await unfinished(tx, EscrowState.FORWARDED)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    unfinished: int
+    unknown: int
+
+
+async def count(tx: Transaction) -> Counts:
+    states = [state.value for state in TERMINAL]
+    row = await tx.one(
+        sa.select(
+            sa.func.count().label("unfinished"), sa.func.count(_escrow.c.unknown_since).label("unknown")
+        ).where(_escrow.c.state.not_in(states))
+    )
+    return Counts(row["unfinished"], row["unknown"]) if row else Counts(0, 0)
+
+
+async def history(tx: Transaction, escrow_id: JobId) -> Sequence[Row]:
+    """Return the escrow's log, oldest first."""
+    return await tx.all(sa.select(_event).where(_event.c.escrow_id == escrow_id).order_by(_event.c.seq))
+
+
+async def _log(
+    tx: Transaction,
+    *,
+    escrow_id: JobId,
+    event: str,
+    before: EscrowState | None,
+    to: EscrowState,
+    at: float,
+    data: dict[str, JsonValue] | None = None,
+) -> None:
+    await tx.run(
+        sa.insert(_event).values(
+            escrow_id=escrow_id,
+            event=event,
+            from_state=None if before is None else before.value,
+            to_state=to.value,
+            data=json.dumps(data or {}),
+            at=at,
+        )
+    )

@@ -1,0 +1,35 @@
+"""The dependency that every signed route takes."""
+
+from __future__ import annotations
+
+from typing import Annotated, cast
+
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyHeader
+
+from lightwork_broker.identity.service import Identity
+from lightwork_contracts.ids import Pubkey
+
+nostr_scheme = APIKeyHeader(
+    name="Authorization",
+    scheme_name="Nostr",
+    description="`Nostr <base64 of a signed kind 27235 event>` (NIP-98), with `u`, `method`, `payload` and `nonce`.",
+    auto_error=False,
+)
+
+
+async def authenticated(request: Request, _: Annotated[str | None, Security(nostr_scheme)]) -> Pubkey:
+    """Return the key that signed this request."""
+    identity = cast("Identity", request.app.state.identity)
+    query = request.scope.get("query_string", b"").decode("latin-1")
+    path = request.scope.get("raw_path", b"").decode("latin-1").split("?", 1)[0] or request.url.path
+    return identity.who(
+        header=request.headers.get("authorization"),
+        host=request.headers.get("host", ""),
+        target=f"{path}?{query}" if query else path,
+        method=request.method,
+        body=await request.body(),
+    )
+
+
+Caller = Annotated[Pubkey, Depends(authenticated)]

@@ -1,0 +1,294 @@
+"""Jobs and their numbered events: all SQL about them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+
+import sqlalchemy as sa
+from pydantic import JsonValue
+from sqlmodel import Field, SQLModel
+
+from lightwork_broker.db.engine import Row, Transaction, table_of
+from lightwork_broker.jobs.machine import Actor, JobChange, after
+from lightwork_contracts.ids import JobId, ListingId, PaymentHash, Pubkey, QuoteId
+from lightwork_contracts.money import Msat
+from lightwork_contracts.status import CAPABILITIES, Acceptance, JobStatus
+from lightwork_contracts.wire.jobs import JobEvent
+
+
+class JobRow(SQLModel, table=True):
+    __tablename__ = "job"  # pyright: ignore[reportAssignmentType]  (SQLModel's declared_attr)
+
+    id: str = Field(primary_key=True)
+    status: str = Field(index=True)
+    quote_id: str = Field(unique=True, foreign_key="quote.id")
+    buyer: str = Field(index=True)
+    provider: str = Field(index=True)
+    listing_id: str
+    listing_version: int
+    task: str
+    price_msat: int = Field(sa_type=sa.BigInteger)
+    payment_hash: str = Field(unique=True)
+    acceptance: str
+    work_seconds: int
+    review_seconds: int
+    input: str
+    invoice: str | None = None
+    pay_by: int | None = None
+    result: str | None = None
+    result_hash: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    progress: float | None = None
+    progress_note: str | None = None
+    epoch: int = 0
+    lease_until: float | None = None
+    leases_lost: int = 0
+    deadline: float | None = Field(default=None, index=True)
+    work_deadline: float | None = None
+    routing_paid_msat: int | None = Field(default=None, sa_type=sa.BigInteger)
+    preimage: str | None = None
+    last_event: int = 0
+    created_at: float
+    updated_at: float
+
+
+class JobEventRow(SQLModel, table=True):
+    """The append-only log of a job; triggers refuse anything but inserts."""
+
+    __tablename__ = "job_event"  # pyright: ignore[reportAssignmentType]
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    seq: int | None = Field(default=None, primary_key=True)
+    job_id: str = Field(foreign_key="job.id", index=True)
+    kind: str
+    status: str
+    data: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One job as it was read. Amounts in msat, times in Unix seconds."""
+
+    id: JobId
+    status: JobStatus
+    quote_id: QuoteId
+    buyer: Pubkey
+    provider: Pubkey
+    listing_id: ListingId
+    listing_version: int
+    task: str
+    price_msat: Msat
+    payment_hash: PaymentHash
+    acceptance: Acceptance
+    work_seconds: int
+    review_seconds: int
+    input: str
+    invoice: str | None = None
+    pay_by: int | None = None
+    result: str | None = None
+    result_hash: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    progress: float | None = None
+    progress_note: str | None = None
+    epoch: int = 0
+    lease_until: float | None = None
+    leases_lost: int = 0
+    deadline: float | None = None
+    work_deadline: float | None = None
+    routing_paid_msat: Msat | None = None
+    preimage: str | None = None
+    last_event: int = 0
+    created_at: float
+    updated_at: float
+
+    def __repr__(self) -> str:
+        # Inputs, results and preimages are the parties' business, not the log's.
+        return f"Job(id={self.id}, status={self.status})"
+
+
+_job = table_of(JobRow)
+_event = table_of(JobEventRow)
+_FIELDS = tuple(field.name for field in fields(Job))
+_TERMINAL = [status.value for status in JobStatus if CAPABILITIES[status].terminal]
+
+
+def _read(row: Row) -> Job:
+    values = {name: row[name] for name in _FIELDS}
+    values["status"] = JobStatus(values["status"])
+    values["acceptance"] = Acceptance(values["acceptance"])
+    return Job(**values)
+
+
+async def insert(tx: Transaction, job: Job) -> Job:
+    await tx.run(sa.insert(_job).values({name: getattr(job, name) for name in _FIELDS}))
+    await append_event(tx, job.id, kind="job.quoted", status=job.status, at=job.created_at)
+    return job
+
+
+async def get(tx: Transaction, job_id: str) -> Job | None:
+    row = await tx.one(sa.select(_job).where(_job.c.id == job_id))
+    return None if row is None else _read(row)
+
+
+async def by_quote(tx: Transaction, quote_id: QuoteId) -> Job | None:
+    row = await tx.one(sa.select(_job).where(_job.c.quote_id == quote_id))
+    return None if row is None else _read(row)
+
+
+async def change(
+    tx: Transaction,
+    job: Job,
+    kind: JobChange,
+    *,
+    actor: Actor,
+    now: float,
+    data: dict[str, JsonValue] | None = None,
+    **values: str | int | float | None,
+) -> Job | None:
+    """Take one edge of the table, if the row is still in the status and epoch that `job` was read in.
+
+    Returns None when somebody else moved it first.
+
+    Raises:
+        WrongStatus: the table has no such edge for this actor.
+    """
+    target = after(job.status, kind, actor=actor)
+    changed = await tx.run(
+        sa.update(_job)
+        .where(_job.c.id == job.id, _job.c.status == job.status.value, _job.c.epoch == job.epoch)
+        .values(status=target.value, updated_at=now, **values)
+    )
+    if changed != 1:
+        return None
+    told: dict[str, JsonValue] = {"by": actor.value, **(data or {})}
+    await append_event(tx, job.id, kind=f"job.{kind}", status=target, at=now, data=told)
+    return await get(tx, job.id)
+
+
+async def append_event(
+    tx: Transaction,
+    job_id: JobId,
+    *,
+    kind: str,
+    status: JobStatus,
+    at: float,
+    data: dict[str, JsonValue] | None = None,
+) -> int:
+    """Add one numbered event, and remember its number on the job."""
+    seq = await tx.insert(
+        sa.insert(_event).values(
+            job_id=job_id, kind=kind, status=status.value, data=json.dumps(data or {}), at=at
+        )
+    )
+    await tx.run(sa.update(_job).where(_job.c.id == job_id).values(last_event=seq))
+    return seq
+
+
+async def note_progress(
+    tx: Transaction,
+    job: Job,
+    *,
+    lease_until: float,
+    progress: float | None,
+    note: str | None,
+    now: float,
+) -> bool:
+    """Prolong a lease and record progress, if this epoch still holds it."""
+    values: dict[str, object] = {"lease_until": lease_until, "updated_at": now}
+    if progress is not None or note is not None:
+        values |= {"progress": progress, "progress_note": note}
+    changed = await tx.run(
+        sa.update(_job)
+        .where(_job.c.id == job.id, _job.c.status == JobStatus.WORKING.value, _job.c.epoch == job.epoch)
+        .values(values)
+    )
+    if changed == 1 and (progress is not None or note is not None):
+        data: dict[str, JsonValue] = {"progress": progress, "note": note}
+        await append_event(tx, job.id, kind="job.progress", status=job.status, at=now, data=data)
+    return changed == 1
+
+
+async def events(tx: Transaction, job_id: JobId, *, after_seq: int, limit: int = 100) -> list[JobEvent]:
+    rows = await tx.all(
+        sa.select(_event)
+        .where(_event.c.job_id == job_id, _event.c.seq > after_seq)
+        .order_by(_event.c.seq)
+        .limit(limit)
+    )
+    return [
+        JobEvent(
+            seq=row["seq"],
+            job_id=row["job_id"],
+            kind=row["kind"],
+            status=JobStatus(row["status"]),
+            data=json.loads(row["data"]),
+            at=int(row["at"]),
+        )
+        for row in rows
+    ]
+
+
+async def funded(tx: Transaction, provider: Pubkey, *, now: float, limit: int) -> list[Job]:
+    """Return the jobs that an agent may start, oldest first."""
+    rows = await tx.all(
+        sa.select(_job)
+        .where(
+            _job.c.provider == provider,
+            _job.c.status == JobStatus.FUNDED.value,
+            sa.or_(_job.c.deadline.is_(None), _job.c.deadline > now),
+        )
+        .order_by(_job.c.id)
+        .limit(limit)
+    )
+    return [_read(row) for row in rows]
+
+
+async def overdue(tx: Transaction, *, now: float) -> list[Job]:
+    """Return the jobs whose present status has run out of time, or whose lease has."""
+    clause = sa.or_(
+        sa.and_(_job.c.deadline.is_not(None), _job.c.deadline <= now),
+        sa.and_(_job.c.status == JobStatus.WORKING.value, _job.c.lease_until <= now),
+    )
+    rows = await tx.all(sa.select(_job).where(_job.c.status.not_in(_TERMINAL), clause).limit(200))
+    return [_read(row) for row in rows]
+
+
+async def note_paid(tx: Transaction, job: Job, *, routing_paid_msat: Msat) -> None:
+    """Record what the payout cost on the way, in msat."""
+    await tx.run(sa.update(_job).where(_job.c.id == job.id).values(routing_paid_msat=routing_paid_msat))
+
+
+async def note_error(tx: Transaction, job: Job, *, code: str, message: str) -> None:
+    """Record why a job is about to end, for the change that will end it."""
+    await tx.run(sa.update(_job).where(_job.c.id == job.id).values(error_code=code, error_message=message))
+
+
+async def clear_deadline(tx: Transaction, job: Job) -> None:
+    await tx.run(
+        sa.update(_job).where(_job.c.id == job.id, _job.c.status == job.status.value).values(deadline=None)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mine:
+    """Which of somebody's jobs are wanted."""
+
+    pubkey: Pubkey
+    as_buyer: bool
+    status: JobStatus | None
+    after: str | None
+    limit: int
+
+
+async def mine(tx: Transaction, query: Mine) -> list[Job]:
+    """Return one party's jobs, newest first."""
+    statement = sa.select(_job).where((_job.c.buyer if query.as_buyer else _job.c.provider) == query.pubkey)
+    if query.status is not None:
+        statement = statement.where(_job.c.status == query.status.value)
+    if query.after is not None:
+        statement = statement.where(_job.c.id < query.after)
+    return [_read(row) for row in await tx.all(statement.order_by(_job.c.id.desc()).limit(query.limit))]

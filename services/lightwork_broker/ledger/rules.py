@@ -1,0 +1,78 @@
+"""Double entry in msat: which accounts exist, and what a balanced posting is. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lightwork_contracts.ids import JobId
+from lightwork_contracts.money import MAX_MSAT
+
+NODE = "assets:node"
+"""What the broker's own Lightning node has gained (positive) or spent (negative) through jobs."""
+FEES = "income:fees"
+ROUTING_UNSPENT = "income:routing-unspent"
+LOSSES = "expenses:losses"
+
+
+def escrow_account(job_id: JobId) -> str:
+    """Return the account of one job; it is zero before the payout and after the settlement."""
+    return f"escrow:{job_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One side of a posting: positive debits the account, negative credits it. Msat."""
+
+    account: str
+    amount_msat: int
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """A balanced set of entries with a key that makes it idempotent and a cause that explains it."""
+
+    key: str
+    cause: str
+    entries: tuple[Entry, ...]
+
+    def __post_init__(self) -> None:
+        for entry in self.entries:
+            if type(entry.amount_msat) is not int or not 0 < abs(entry.amount_msat) <= MAX_MSAT:
+                raise ValueError(f"an entry needs a whole amount within 21 million BTC: {entry}")
+        if len(self.entries) < 2 or sum(entry.amount_msat for entry in self.entries) != 0:
+            raise ValueError(f"the posting {self.key} does not balance: {self.entries}")
+
+
+def payout_posting(job_id: JobId, *, price_msat: int, routing_msat: int) -> Posting:
+    """The provider was paid: the node is poorer by price and routing, which the job's escrow owes it."""
+    spent = price_msat + routing_msat
+    return Posting(
+        key=f"payout:{job_id}",
+        cause=f"provider paid for {job_id}",
+        entries=(Entry(escrow_account(job_id), spent), Entry(NODE, -spent)),
+    )
+
+
+def settlement_posting(
+    job_id: JobId, *, received_msat: int, price_msat: int, routing_msat: int, fee_msat: int
+) -> Posting:
+    """The buyer's HTLC settled: the escrow account closes into the fee and the unspent routing budget."""
+    unspent = received_msat - price_msat - routing_msat - fee_msat
+    entries = [
+        Entry(NODE, received_msat),
+        Entry(escrow_account(job_id), -(price_msat + routing_msat)),
+    ]
+    if fee_msat:
+        entries.append(Entry(FEES, -fee_msat))
+    if unspent:
+        entries.append(Entry(ROUTING_UNSPENT, -unspent))
+    return Posting(key=f"settle:{job_id}", cause=f"buyer's payment for {job_id}", entries=tuple(entries))
+
+
+def loss_posting(job_id: JobId, *, spent_msat: int) -> Posting:
+    """The provider was paid but the buyer's HTLC was gone: the broker bears it, visibly."""
+    return Posting(
+        key=f"loss:{job_id}",
+        cause=f"the buyer's HTLC for {job_id} was gone before it could be settled",
+        entries=(Entry(LOSSES, spent_msat), Entry(escrow_account(job_id), -spent_msat)),
+    )

@@ -1,0 +1,143 @@
+"""Quotes: all SQL about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from enum import StrEnum
+
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+from lightwork_broker.db.engine import Row, Transaction, table_of
+from lightwork_contracts.ids import ListingId, PaymentHash, Pubkey, QuoteId
+
+
+class QuoteStatus(StrEnum):
+    REQUESTED = "requested"
+    ANSWERED = "answered"
+    REFUSED = "refused"
+    EXPIRED = "expired"
+
+
+class QuoteRow(SQLModel, table=True):
+    __tablename__ = "quote"  # pyright: ignore[reportAssignmentType]  (SQLModel's declared_attr)
+    __table_args__ = (sa.UniqueConstraint("buyer", "idempotency_key", name="one_quote_per_key"),)
+
+    id: str = Field(primary_key=True)
+    status: str = Field(index=True)
+    buyer: str = Field(index=True)
+    provider: str = Field(index=True)
+    listing_id: str
+    listing_version: int
+    task: str
+    input: str
+    input_hash: str
+    max_price_msat: int | None = Field(default=None, sa_type=sa.BigInteger)
+    idempotency_key: str | None = None
+    request_hash: str
+    answer_by: float
+    handed_at: float | None = None
+    refusal_code: str | None = None
+    refusal: str | None = None
+    price_msat: int | None = Field(default=None, sa_type=sa.BigInteger)
+    fee_msat: int | None = Field(default=None, sa_type=sa.BigInteger)
+    routing_msat: int | None = Field(default=None, sa_type=sa.BigInteger)
+    payment_hash: str | None = Field(default=None, unique=True)
+    provider_invoice: str | None = None
+    outgoing_cltv_blocks: int | None = None
+    event: str | None = None
+    commitment: str | None = None
+    expires_at: int | None = None
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quote:
+    """One quote as it was read. Amounts in msat, times in Unix seconds."""
+
+    id: QuoteId
+    status: QuoteStatus
+    buyer: Pubkey
+    provider: Pubkey
+    listing_id: ListingId
+    listing_version: int
+    task: str
+    input: str
+    input_hash: str
+    max_price_msat: int | None = None
+    idempotency_key: str | None = None
+    request_hash: str
+    answer_by: float
+    handed_at: float | None = None
+    refusal_code: str | None = None
+    refusal: str | None = None
+    price_msat: int | None = None
+    fee_msat: int | None = None
+    routing_msat: int | None = None
+    payment_hash: PaymentHash | None = None
+    provider_invoice: str | None = None
+    outgoing_cltv_blocks: int | None = None
+    event: str | None = None
+    commitment: str | None = None
+    expires_at: int | None = None
+    created_at: float
+
+
+_quote = table_of(QuoteRow)
+_FIELDS = tuple(field.name for field in fields(Quote))
+
+
+def _read(row: Row) -> Quote:
+    values = {name: row[name] for name in _FIELDS}
+    values["status"] = QuoteStatus(values["status"])
+    return Quote(**values)
+
+
+async def insert(tx: Transaction, quote: Quote) -> None:
+    await tx.run(sa.insert(_quote).values({name: getattr(quote, name) for name in _FIELDS}))
+
+
+async def get(tx: Transaction, quote_id: str) -> Quote | None:
+    row = await tx.one(sa.select(_quote).where(_quote.c.id == quote_id))
+    return None if row is None else _read(row)
+
+
+async def by_key(tx: Transaction, buyer: Pubkey, key: str) -> Quote | None:
+    row = await tx.one(sa.select(_quote).where(_quote.c.buyer == buyer, _quote.c.idempotency_key == key))
+    return None if row is None else _read(row)
+
+
+async def hash_is_quoted(tx: Transaction, payment_hash: PaymentHash) -> bool:
+    return await tx.value(sa.select(_quote.c.id).where(_quote.c.payment_hash == payment_hash)) is not None
+
+
+async def waiting(tx: Transaction, provider: Pubkey, *, now: float, again_before: float) -> list[Quote]:
+    """Return the quotes that an agent has still to answer, oldest first."""
+    rows = await tx.all(
+        sa.select(_quote)
+        .where(
+            _quote.c.provider == provider,
+            _quote.c.status == QuoteStatus.REQUESTED.value,
+            _quote.c.answer_by > now,
+            sa.or_(_quote.c.handed_at.is_(None), _quote.c.handed_at < again_before),
+        )
+        .order_by(_quote.c.id)
+        .limit(64)
+    )
+    return [_read(row) for row in rows]
+
+
+async def mark_handed(tx: Transaction, quote_ids: list[QuoteId], *, now: float) -> None:
+    await tx.run(sa.update(_quote).where(_quote.c.id.in_(quote_ids)).values(handed_at=now))
+
+
+async def finish(
+    tx: Transaction, quote_id: QuoteId, status: QuoteStatus, **values: str | int | float | None
+) -> bool:
+    """Move a requested quote to its end, once; False if it was not waiting for an answer any more."""
+    changed = await tx.run(
+        sa.update(_quote)
+        .where(_quote.c.id == quote_id, _quote.c.status == QuoteStatus.REQUESTED.value)
+        .values(status=status.value, **values)
+    )
+    return changed == 1

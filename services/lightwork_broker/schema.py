@@ -1,0 +1,19 @@
+"""Every table in one place, for migrations and the test that compares them with the models."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlmodel import SQLModel
+
+from lightwork_broker.escrow import store as escrow
+from lightwork_broker.jobs import store as jobs
+from lightwork_broker.ledger import store as ledger
+from lightwork_broker.market import quote_store as quotes
+from lightwork_broker.market import store as market
+
+AREAS = (ledger, market, quotes, escrow, jobs)
+
+
+def metadata() -> sa.MetaData:
+    """Return the metadata of all tables."""
+    return SQLModel.metadata

@@ -1,0 +1,65 @@
+"""The operator's settings, one class per concern. Environment variables begin with LIGHTWORK_BROKER_."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from lightwork_contracts.money import Msat
+
+
+class BrokerSettings(BaseSettings):
+    """Where the broker listens, where it keeps its things, and what it charges.
+
+    Amounts are msat, times seconds, time locks blocks.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="LIGHTWORK_BROKER_", env_file=None, extra="ignore")
+
+    name: str = "Lightwork broker"
+    host: str = "127.0.0.1"
+    port: int = Field(default=8402, ge=0, le=65535)
+    origins: tuple[str, ...] = Field(
+        default=(), description="URLs under which clients reach this broker; host and port if empty"
+    )
+    data_dir: Path = Field(default=Path("~/.local/share/lightwork/broker"))
+    operators: tuple[str, ...] = Field(
+        default=(), description="keys that may rule on disputes, besides our own"
+    )
+
+    lnd_address: str = Field(default="127.0.0.1:10009", description="host:port of LND's gRPC")
+    lnd_tls_cert: Path = Path("~/.lnd/tls.cert")
+    lnd_macaroon: Path = Path("~/.lnd/data/chain/bitcoin/mainnet/admin.macaroon")
+
+    fee_base_msat: Msat = Field(default=Msat(1_000), ge=0)
+    fee_ppm: int = Field(default=10_000, ge=0, le=1_000_000)
+    min_price_msat: Msat = Field(default=Msat(1_000), ge=1)
+    max_price_msat: Msat = Field(default=Msat(1_000_000_000), ge=1)
+    routing_floor_msat: Msat = Field(default=Msat(1_000), ge=0)
+    routing_cap_ppm: int = Field(default=20_000, ge=0, le=1_000_000)
+    max_final_cltv: int = Field(default=144, ge=18)
+    max_hold_cltv: int = Field(default=1_000, ge=80, le=2_016)
+    guardian_margin_blocks: int = Field(default=24, ge=2)
+    seconds_per_block: int = Field(default=600, ge=1)
+    pay_seconds: int = Field(default=600, ge=5)
+    forward_seconds: int = Field(default=600, ge=5)
+
+    max_body_bytes: int = Field(default=262_144, ge=1_024)
+    sweep_seconds: float = Field(default=10.0, gt=0)
+    node_patience_seconds: float = Field(default=30.0, ge=0)
+
+    def directory(self) -> Path:
+        """Return the data directory, made and closed to others."""
+        path = self.data_dir.expanduser()
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return path
+
+    def served_origins(self) -> tuple[str, ...]:
+        """Return the origins that a signed URL may begin with."""
+        if self.origins:
+            return tuple(origin.rstrip("/") for origin in self.origins)
+        return tuple(
+            f"http://{host}:{self.port}" for host in dict.fromkeys((self.host, "127.0.0.1", "localhost"))
+        )

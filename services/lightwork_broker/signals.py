@@ -1,0 +1,52 @@
+"""Wake-ups inside one broker process. They only save waiting: what is true is read from the database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Generator
+from contextlib import contextmanager
+
+
+class Listener:
+    """One waiter on some topics. A signal given between two waits is not lost."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def wake(self) -> None:
+        self._event.set()
+
+    async def wait(self, seconds: float) -> bool:
+        """Return True as soon as a topic was signalled since the last wait, False after `seconds`."""
+        try:
+            async with asyncio.timeout(max(seconds, 0)):
+                await self._event.wait()
+        except TimeoutError:
+            return False
+        self._event.clear()
+        return True
+
+
+class Signals:
+    """Topics by name, such as `job:<id>` or `work:<agent>`."""
+
+    def __init__(self) -> None:
+        self._listeners: defaultdict[str, set[Listener]] = defaultdict(set)
+
+    def notify(self, topic: str) -> None:
+        for listener in self._listeners.get(topic, ()):
+            listener.wake()
+
+    @contextmanager
+    def listen(self, *topics: str) -> Generator[Listener]:
+        listener = Listener()
+        for topic in topics:
+            self._listeners[topic].add(listener)
+        try:
+            yield listener
+        finally:
+            for topic in topics:
+                self._listeners[topic].discard(listener)
+                if not self._listeners[topic]:
+                    del self._listeners[topic]
