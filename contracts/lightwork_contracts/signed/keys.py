@@ -69,18 +69,21 @@ class SecretKey:
             KeyFault: no such file, group or others have any right to it, or it holds no key.
         """
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            # Without O_NONBLOCK, opening a pipe would wait for its writer.
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError:
             raise KeyFault(KeyCode.FILE_MISSING, f"there is no key file {path}") from None
         except OSError as error:
             raise KeyFault(KeyCode.FILE_UNREADABLE, f"cannot read {path}: {error.strerror}") from None
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(file.fileno())
+        try:
+            status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise KeyFault(KeyCode.FILE_UNREADABLE, f"{path} is not a file")
             if status.st_mode & 0o077:
                 raise KeyFault(KeyCode.FILE_EXPOSED, f"others may read {path}: run chmod 600 on it")
-            data = file.read(MAX_FILE_BYTES + 1)
+            data = os.read(descriptor, MAX_FILE_BYTES + 1)
+        finally:
+            os.close(descriptor)
         try:
             text = data.decode("ascii").strip()
         except UnicodeDecodeError:
