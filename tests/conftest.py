@@ -1,0 +1,25 @@
+"""Fixtures for every test, and the rule of where tests on real nodes may stand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from regtest_network import network
+
+__all__ = ["network"]
+
+_HERE = Path(__file__).parent
+_REAL_NODE_FOLDERS = frozenset({"regtest", "contract", "e2e", "benchmarks"})
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse a test that uses the network outside its folders; mark the others `regtest`."""
+    for item in items:
+        if not isinstance(item, pytest.Function) or "network" not in item.fixturenames:
+            continue
+        if item.path.relative_to(_HERE).parts[0] not in _REAL_NODE_FOLDERS:
+            raise pytest.UsageError(
+                f"{item.nodeid} uses real nodes: it belongs in tests/regtest or tests/e2e"
+            )
+        item.add_marker(pytest.mark.regtest)
