@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar, cast
@@ -81,11 +83,13 @@ class LndConnection:
         """Make a call with one answer; LND's errors come out as gRPC's."""
         deadline = self.settings.call_seconds if seconds is None else seconds
         try:
-            return await method(self._stubs)(message, timeout=deadline)
+            with _closing_is_an_error():
+                return await method(self._stubs)(message, timeout=deadline)
         except grpc.aio.AioRpcError as error:
             if not await self.refresh(error):
                 raise
-        return await method(self._stubs)(message, timeout=deadline)
+        with _closing_is_an_error():
+            return await method(self._stubs)(message, timeout=deadline)
 
     async def stream(
         self,
@@ -96,17 +100,21 @@ class LndConnection:
     ) -> AsyncGenerator[Reply, None]:
         """Yield the answers of a streaming call; LND's errors come out as gRPC's. Leaving ends the call."""
         for attempt in range(2):
-            answers: Stream[Reply] = method(self._stubs)(message, timeout=seconds)
+            with _closing_is_an_error():
+                answers: Stream[Reply] = method(self._stubs)(message, timeout=seconds)
+            incoming = aiter(answers)
             heard = False
             try:
-                async for answer in answers:
+                while True:
+                    with _closing_is_an_error():
+                        answer = await anext(incoming)
                     heard = True
                     yield answer
+            except StopAsyncIteration:
+                return
             except grpc.aio.AioRpcError as error:
                 if heard or attempt or not await self.refresh(error):
                     raise
-            else:
-                return
             finally:
                 answers.cancel()
 
@@ -163,6 +171,24 @@ class LndConnection:
             grpc.metadata_call_credentials(self._plugin, name="macaroon"),
         )
         return grpc.aio.secure_channel(self.settings.address, credentials, options=options)
+
+
+@contextmanager
+def _closing_is_an_error() -> Generator[None, None, None]:
+    """Turn what gRPC does to a call whose channel we close, a cancellation of its caller, into an error."""
+    task = asyncio.current_task()
+    try:
+        yield
+    except asyncio.CancelledError:
+        if task is not None and task.cancelling():
+            raise
+    except grpc.aio.UsageError:
+        pass
+    else:
+        return
+    raise grpc.aio.AioRpcError(
+        grpc.StatusCode.CANCELLED, grpc.aio.Metadata(), grpc.aio.Metadata(), "we closed the connection"
+    )
 
 
 def _read(path: Path) -> bytes:

@@ -44,15 +44,13 @@ ERRORS: Final = (
     ErrorRow(InvoiceCanceled, "invoice already canceled"),
     ErrorRow(AlreadySettled, "invoice already settled"),
     ErrorRow(InvoiceNotFound, "unable to locate invoice"),
-    ErrorRow(InvoiceNotFound, "there are no existing invoices"),
     ErrorRow(InvoiceNotFound, "unable to locate invoice", grpc.StatusCode.NOT_FOUND),
     # values that LND does not take
     ErrorRow(Refused, "CLTV delta of "),
     ErrorRow(Refused, "memo too large"),
     ErrorRow(Refused, "greater than max expiry"),
     ErrorRow(Refused, "is too large, max is"),
-    ErrorRow(Refused, "payments of negative value"),
-    ErrorRow(Refused, "self-payments not allowed"),
+    ErrorRow(Refused, "amount cannot be negative"),
     # who we are
     ErrorRow(PermissionMissing, "permission denied"),
     ErrorRow(PermissionMissing, "verification failed"),
@@ -63,6 +61,7 @@ ERRORS: Final = (
     ErrorRow(LightningUnavailable, "in the process of starting"),
     ErrorRow(LightningUnavailable, code=grpc.StatusCode.UNAVAILABLE),
     ErrorRow(LightningUnavailable, code=grpc.StatusCode.DEADLINE_EXCEEDED),
+    ErrorRow(LightningUnavailable, "we closed the connection", grpc.StatusCode.CANCELLED),
 )
 
 

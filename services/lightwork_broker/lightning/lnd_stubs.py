@@ -227,7 +227,7 @@ def bind(channel: MethodSource) -> LndStubs:
     lightning = importlib.import_module("lndgrpc.compiled.lightning_pb2_grpc")
     debug_info = channel.unary_unary(
         "/lnrpc.Lightning/GetDebugInfo",
-        request_serializer=Message.SerializeToString,
+        request_serializer=_serialize,
         response_deserializer=_debug_info_reply(),
     )
     return LndStubs(
@@ -236,6 +236,10 @@ def bind(channel: MethodSource) -> LndStubs:
         lightning=cast(_LightningStub, lightning.LightningStub(channel)),
         debug_info=cast("Unary[DebugInfoReply]", debug_info),
     )
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()
 
 
 def _debug_info_reply() -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from contract.lightning.worlds import until
+
 from lightwork_broker.lightning.errors import LightningUnavailable
 from lightwork_broker.lightning.lnd import LndNode, LndSettings
 from lightwork_regtest.network import Network
