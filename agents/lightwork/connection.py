@@ -97,7 +97,7 @@ class BrokerConnection:
         parsed = httpx2.URL(url)
         if parsed.scheme not in ("http", "https") or not parsed.host:
             raise ProfileInvalid(
-                f"'{url}' is no broker URL", hint="write it with its scheme, as in http://127.0.0.1:8400"
+                f"'{url}' is no broker URL", hint="write it with its scheme, as in http://127.0.0.1:8402"
             )
         self.url = str(parsed).rstrip("/")
         self.key = key

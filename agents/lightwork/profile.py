@@ -19,7 +19,7 @@ from lightwork_contracts.signed.keys import SecretKey
 if TYPE_CHECKING:
     from lightwork.lnd_wallet import LndWallet
 
-DEFAULT_BROKER = "http://127.0.0.1:8400"
+DEFAULT_BROKER = "http://127.0.0.1:8402"
 WALLET_VARIABLES = ("LIGHTWORK_LND_REST", "LIGHTWORK_LND_TLS_CERT", "LIGHTWORK_LND_MACAROON")
 
 
@@ -79,8 +79,8 @@ class Profile:
             broker=env.get("LIGHTWORK_BROKER") or file.broker or DEFAULT_BROKER,
             key_file=_key_file(folder, env, file, chosen),
             lnd=_lnd(folder, env, file.wallet),
-            broker_pubkey=env.get("LIGHTWORK_BROKER_PUBKEY") or file.broker_pubkey,
-            broker_node=env.get("LIGHTWORK_BROKER_NODE") or file.broker_node,
+            broker_pubkey=env.get("LIGHTWORK_PIN_BROKER") or file.broker_pubkey,
+            broker_node=env.get("LIGHTWORK_PIN_NODE") or file.broker_node,
         )
 
     def secret_key(self, *, entropy: Callable[[int], bytes] = secrets.token_bytes) -> SecretKey:
