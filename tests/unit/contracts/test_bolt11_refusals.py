@@ -106,7 +106,7 @@ def test_an_amount_that_is_not_a_whole_number_of_msat_in_range_is_refused(amount
 
 
 @pytest.mark.parametrize(
-    ("prefix", "network"),
+    ("prefix", "expected"),
     [
         ("lnbc", Network.MAINNET),
         ("lntb", Network.TESTNET),
@@ -114,9 +114,9 @@ def test_an_amount_that_is_not_a_whole_number_of_msat_in_range_is_refused(amount
         ("lnbcrt", Network.REGTEST),
     ],
 )
-def test_each_network_is_told_by_its_prefix(prefix: str, network: Network) -> None:
-    assert read_invoice(build(*BASE, prefix=prefix)).network is network
-    assert read_invoice(build(*BASE, prefix=f"{prefix}25m")).network is network
+def test_each_network_is_told_by_its_prefix(prefix: str, expected: Network) -> None:
+    assert read_invoice(build(*BASE, prefix=prefix)).network is expected
+    assert read_invoice(build(*BASE, prefix=f"{prefix}25m")).network is expected
 
 
 @pytest.mark.parametrize("prefix", ["lnltc10n", "lnb", "ln", "bc10n", "xlnbc10n", "lntbx"])
