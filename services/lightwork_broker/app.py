@@ -81,6 +81,7 @@ class Rooms:
     """Every part of a running broker."""
 
     info: BrokerInfo
+    signals: Signals
     database: Database
     node: LightningNode
     identity: Identity
@@ -139,6 +140,7 @@ async def build(settings: BrokerSettings, node: LightningNode, *, clock: Clock) 
             max_final_cltv=settings.max_final_cltv,
             now=int(clock.now()),
         ),
+        signals=signals,
         database=database,
         node=node,
         identity=Identity(
@@ -166,7 +168,17 @@ def create_app(settings: BrokerSettings, node: LightningNode, *, clock: Clock | 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         rooms = await build(settings, node, clock=time)
-        for name in ("info", "identity", "market", "quotes", "jobs", "queue", "reader", "operators"):
+        for name in (
+            "info",
+            "signals",
+            "identity",
+            "market",
+            "quotes",
+            "jobs",
+            "queue",
+            "reader",
+            "operators",
+        ):
             setattr(app.state, name, getattr(rooms, name))
         app.state.rooms = rooms
         taken_up = await rooms.reconciler.boot(patience_seconds=settings.node_patience_seconds)

@@ -8,11 +8,13 @@ import socket
 from dataclasses import asdict
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, cast
 
 import httpx2
 import typer
 import uvicorn
+from fastapi import FastAPI
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
@@ -25,6 +27,7 @@ from lightwork_broker.db.migrate import migrate
 from lightwork_broker.lightning.errors import LightningError
 from lightwork_broker.logs import configure
 from lightwork_broker.settings import BrokerSettings
+from lightwork_broker.signals import Signals
 from lightwork_contracts.money import format_msat
 from lightwork_contracts.signed.http_auth import sign_request
 from lightwork_contracts.wire.jobs import Rule
@@ -82,6 +85,16 @@ def run(
     raise typer.Exit(asyncio.run(_serve(settings)))
 
 
+class BrokerServer(uvicorn.Server):
+    """uvicorn, which first tells those who wait in long polls and streams that the broker goes down."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        application = self.config.app
+        if isinstance(application, FastAPI):
+            cast("Signals", application.state.signals).close()
+        super().handle_exit(sig, frame)
+
+
 async def _serve(settings: BrokerSettings) -> Exit:
     try:
         from lightwork_broker.lightning.lnd import LndSettings, open_node
@@ -102,7 +115,7 @@ async def _serve(settings: BrokerSettings) -> Exit:
     except LightningError as error:
         err.print(f"[red]the Lightning node cannot be used[/]: {error}")
         return Exit.AWAY
-    server = uvicorn.Server(
+    server = BrokerServer(
         uvicorn.Config(
             application, log_config=None, access_log=False, timeout_graceful_shutdown=5, lifespan="on"
         )

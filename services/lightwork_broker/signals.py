@@ -11,8 +11,14 @@ from contextlib import contextmanager
 class Listener:
     """One waiter on some topics. A signal given between two waits is not lost."""
 
-    def __init__(self) -> None:
+    def __init__(self, signals: Signals) -> None:
         self._event = asyncio.Event()
+        self._signals = signals
+
+    @property
+    def closing(self) -> bool:
+        """Whether the broker is going down: whoever waits for a client should answer now."""
+        return self._signals.closing
 
     def wake(self) -> None:
         self._event.set()
@@ -33,14 +39,22 @@ class Signals:
 
     def __init__(self) -> None:
         self._listeners: defaultdict[str, set[Listener]] = defaultdict(set)
+        self.closing = False
 
     def notify(self, topic: str) -> None:
         for listener in self._listeners.get(topic, ()):
             listener.wake()
 
+    def close(self) -> None:
+        """Wake every waiter for good: the broker is going down."""
+        self.closing = True
+        for listeners in self._listeners.values():
+            for listener in listeners:
+                listener.wake()
+
     @contextmanager
     def listen(self, *topics: str) -> Generator[Listener]:
-        listener = Listener()
+        listener = Listener(self)
         for topic in topics:
             self._listeners[topic].add(listener)
         try:

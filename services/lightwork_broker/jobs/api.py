@@ -162,7 +162,7 @@ async def accept(request: Request, caller: Caller, job_id: JobIdPath) -> JobForB
 async def reject(
     request: Request, caller: Caller, job_id: JobIdPath, body: Reject
 ) -> JobForBuyer | JobForProvider:
-    """The job is disputed until the operator rules, or until the HTLC comes close to its expiry: then it is refunded."""
+    """The job is disputed until the operator rules, or until the HTLC comes close to its expiry, then refunded."""
     return await _reader(request).view(
         caller, await _jobs(request).reject(caller, job_id, reason=body.reason)
     )

@@ -48,7 +48,7 @@ class JobReader:
                 job = await self._jobs.of_party(caller, job_id)
                 left = deadline - self._clock.now()
                 news = after_event is None or job.last_event > after_event
-                if news or left <= 0 or CAPABILITIES[job.status].terminal:
+                if news or left <= 0 or listener.closing or CAPABILITIES[job.status].terminal:
                     return await self.view(caller, job)
                 await listener.wait(min(left, RECHECK_SECONDS))
 
@@ -81,6 +81,8 @@ class JobReader:
                     continue
                 job = await self._jobs.get(job_id)
                 if CAPABILITIES[job.status].terminal and job.last_event <= seen:
+                    return
+                if listener.closing:
                     return
                 if self._clock.now() - quiet_since >= PING_SECONDS:
                     quiet_since = self._clock.now()

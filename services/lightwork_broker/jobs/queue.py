@@ -61,7 +61,7 @@ class WorkQueue:
             while True:
                 work = await self._take(provider, request)
                 left = deadline - self._clock.now()
-                if work.work or left <= 0:
+                if work.work or left <= 0 or listener.closing:
                     break
                 await listener.wait(min(left, RECHECK_SECONDS))
         await self._market.seen(provider)

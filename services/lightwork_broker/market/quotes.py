@@ -142,7 +142,7 @@ class Quotes:
                     raise IdempotencyConflict("a request with this Idempotency-Key is under way")
                 await store.insert(tx, quote)
                 tx.after_commit(lambda: self._signals.notify(f"work:{listing.agent}"))
-            while (left := quote.answer_by - self._clock.now()) > 0:
+            while (left := quote.answer_by - self._clock.now()) > 0 and not listener.closing:
                 await listener.wait(min(left, 2.0))
                 fresh = await self.get(quote.id)
                 if fresh.status is not QuoteStatus.REQUESTED:

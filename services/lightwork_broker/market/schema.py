@@ -22,7 +22,7 @@ from lightwork_broker.errors import ListingInvalid
 from lightwork_contracts.signed.canonical import canonical_json
 from lightwork_contracts.wire.problems import FieldError
 
-_NO_REGISTRY: Any = Registry()
+_NO_REGISTRY: Any = cast("Any", Registry)()
 
 STEP_BUDGET = 50_000
 MOST_ERRORS = 5
