@@ -31,6 +31,8 @@ log = structlog.stdlib.get_logger()
 
 GRACE_SECONDS = 30
 """How long a call that was on its way when its sender died may still reach the node."""
+SECOND_LOOK_SECONDS = 10
+"""How long after the node first said that a payment did not happen it must say so again."""
 STALE_SECONDS = 10
 """An intent older than this is not acted on by the one that made it: somebody may have taken it over."""
 SPARE_ROUTE_BLOCKS = 40
@@ -69,6 +71,8 @@ class Recorder(Protocol):
     async def get(self, escrow_id: JobId) -> Escrow: ...
 
     async def mark_unknown(self, escrow: Escrow) -> None: ...
+
+    async def mark_unseen(self, escrow: Escrow) -> None: ...
 
     async def postpone(self, escrow: Escrow, *, seconds: float) -> None: ...
 
@@ -120,7 +124,7 @@ async def finish(recorder: Recorder, node: LightningNode, escrow: Escrow) -> Esc
     seen = await node.track(escrow.payment_hash)
     if seen.status in (PayoutStatus.IN_FLIGHT, PayoutStatus.UNKNOWN):
         seen = await node.wait(escrow.payment_hash, FOLLOW_SECONDS)
-    if seen.status is PayoutStatus.FAILED and recorder.now() - (escrow.intended_at or 0) < GRACE_SECONDS:
+    if seen.status is PayoutStatus.FAILED and not await _is_conclusive(recorder, escrow):
         # The call that belongs to the intent may still be on its way, so this failure may be an older one.
         # Paying again is safe: the node pays a hash once, and answers with the outcome.
         if escrow.state is EscrowState.EXPOSED:
@@ -131,6 +135,21 @@ async def finish(recorder: Recorder, node: LightningNode, escrow: Escrow) -> Esc
             return None
         seen = await _pay(node, escrow, limit=limit)
     return await _record(recorder, escrow, seen)
+
+
+async def _is_conclusive(recorder: Recorder, escrow: Escrow) -> bool:
+    """Tell whether the node's 'failed' or 'unknown to me' can no longer be overtaken by a call of ours.
+
+    The intent must be old, and the node must have said so before, some seconds ago: a node that was stopped
+    and goes on may answer a look-up before it reads the payment that waits in its socket.
+    """
+    now = recorder.now()
+    if now - (escrow.intended_at or 0) < GRACE_SECONDS:
+        return False
+    if escrow.unseen_since is None:
+        await recorder.mark_unseen(escrow)
+        return False
+    return now - escrow.unseen_since >= SECOND_LOOK_SECONDS
 
 
 async def _pay(node: LightningNode, escrow: Escrow, *, limit: int) -> Payout:

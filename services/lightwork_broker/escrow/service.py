@@ -322,6 +322,11 @@ class EscrowService:
             async with self._database.write() as tx:
                 await store.note(tx, escrow, unknown_since=int(self.now()))
 
+    async def mark_unseen(self, escrow: Escrow) -> None:
+        """Remember since when the node says that the payout did not happen."""
+        async with self._database.write() as tx:
+            await store.note(tx, escrow, unseen_since=self.now())
+
     async def postpone(self, escrow: Escrow, *, seconds: float) -> None:
         """Look at an escrow again after some seconds."""
         async with self._database.write() as tx:
@@ -345,7 +350,7 @@ class EscrowService:
         **values: str | int | float | None,
     ) -> Escrow | None:
         now = self.now()
-        known: dict[str, str | int | float | None] = {"unknown_since": None, **values}
+        known: dict[str, str | int | float | None] = {"unknown_since": None, "unseen_since": None, **values}
         moved = await store.change(tx, escrow, event, now=now, data=data, **known)
         if moved is None:
             if strict:

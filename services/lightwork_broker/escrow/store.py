@@ -61,6 +61,7 @@ class EscrowRow(SQLModel, table=True):
     preimage: str | None = None
     routing_paid_msat: int | None = Field(default=None, sa_type=sa.BigInteger)
     unknown_since: int | None = None
+    unseen_since: float | None = None
     created_at: float
     updated_at: float
 
@@ -110,6 +111,7 @@ class Escrow:
     preimage: str | None = None
     routing_paid_msat: Msat | None = None
     unknown_since: int | None = None
+    unseen_since: float | None = None
     created_at: float
     updated_at: float
 

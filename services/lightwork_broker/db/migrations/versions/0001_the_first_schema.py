@@ -48,6 +48,7 @@ def upgrade() -> None:
         sa.Column("preimage", sa.String(), nullable=True),
         sa.Column("routing_paid_msat", sa.BigInteger(), nullable=True),
         sa.Column("unknown_since", sa.Integer(), nullable=True),
+        sa.Column("unseen_since", sa.Float(), nullable=True),
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.Column("updated_at", sa.Float(), nullable=False),
         sa.CheckConstraint(
