@@ -28,6 +28,8 @@ from lightwork_contracts.wire.jobs import JobEvent, JobForBuyer
 WATCH_AFTER_SECONDS = 1.0
 """A job that is over sooner costs no question at all: its payment tells."""
 WATCH_SECONDS = 20.0
+GRACE_SECONDS = 20.0
+"""How long a payment that the node cannot speak of may still be on its way to the broker."""
 SETTLE_SECONDS = 15.0
 """How long the wallet may lag behind the broker at the end of a job."""
 
@@ -163,6 +165,7 @@ class Job:
         while True:
             if self._paying.done() and not looked_after_payment:
                 looked_after_payment = True
+                await self._raise_if_unpaid()
                 await self._look(wait_seconds=None)
             self._raise_if_over()
             if enough(self._view):
@@ -179,17 +182,30 @@ class Job:
                 look.cancel()
                 await asyncio.wait({look})
 
-    async def _payment_over(self) -> None:
-        """Raise if the payment failed before the broker held it: then nothing will ever happen."""
+    async def _raise_if_unpaid(self) -> None:
+        """Raise if the wallet could not even begin, or the job was called off for want of an answer."""
         error = self._paying.exception()
-        unfunded = self._view.status in (JobStatus.OPEN, JobStatus.QUOTED)
         if error is not None:
             await self._call_off()
             raise error
+
+    async def _payment_over(self) -> None:
+        """Raise if the payment failed before the broker held it: then nothing will ever happen."""
+        unfunded = self._view.status in (JobStatus.OPEN, JobStatus.QUOTED)
         payment = self._paying.result()
         if payment.outcome is PaymentOutcome.FAILED and unfunded:
             await self._call_off()
             raise PaymentFailed(f"the wallet could not pay job {self.id}: {payment.reason}; no money moved")
+
+    async def _called_off_unfunded(self) -> bool:
+        """Cancel the job if no HTLC has reached the broker. Once that is done, none can be taken any more."""
+        try:
+            unfunded = (await self._look(wait_seconds=None)).status in (JobStatus.OPEN, JobStatus.QUOTED)
+            if unfunded:
+                self._seen(await self._broker.cancel(self.id))
+        except LightworkError:
+            return False
+        return unfunded
 
     async def _call_off(self) -> None:
         try:
@@ -246,10 +262,17 @@ class Job:
             if budget is not None:
                 budget.give_back(most)
             raise
-        attempt = 0
+        attempt, lost_at = 0, connection.clock()
         while not payment.outcome.terminal:
             attempt += 1
-            self._last_word = payment.reason
+            self._last_word = self._last_word or payment.reason
+            if connection.clock() - lost_at >= GRACE_SECONDS and await self._called_off_unfunded():
+                if budget is not None:
+                    budget.give_back(most)
+                raise PaymentUnknown(
+                    f"the wallet did not take the payment ({self._last_word}), so job {self.id} was called off",
+                    hint="the hold invoice is cancelled: no money can move; check the wallet's macaroon and balance",
+                )
             await connection.sleep(connection.backoff.delay(attempt, chance=connection.chance()))
             payment = await self._wallet.track(quote.payment_hash)
         if budget is not None:
