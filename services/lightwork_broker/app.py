@@ -154,7 +154,13 @@ async def build(settings: BrokerSettings, node: LightningNode, *, clock: Clock) 
         ),
         jobs=jobs,
         queue=WorkQueue(
-            database=database, clock=clock, signals=signals, market=market, quotes=quotes, jobs=jobs
+            database=database,
+            clock=clock,
+            signals=signals,
+            market=market,
+            quotes=quotes,
+            jobs=jobs,
+            lease_seconds=settings.lease_seconds,
         ),
         reader=JobReader(database=database, clock=clock, signals=signals, jobs=jobs, quotes=quotes),
         operators=frozenset({key.public, *(Pubkey(operator) for operator in settings.operators)}),

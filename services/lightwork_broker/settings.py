@@ -46,6 +46,10 @@ class BrokerSettings(BaseSettings):
     pay_seconds: int = Field(default=600, ge=5)
     forward_seconds: int = Field(default=600, ge=5)
 
+    lease_seconds: int = Field(
+        default=15, ge=1, description="a provider that is silent for so long loses its job to another run"
+    )
+
     max_body_bytes: int = Field(default=262_144, ge=1_024)
     sweep_seconds: float = Field(default=10.0, gt=0)
     node_patience_seconds: float = Field(default=30.0, ge=0)

@@ -26,7 +26,6 @@ from lightwork_contracts.ids import Pubkey
 from lightwork_contracts.status import CAPABILITIES, Acceptance, JobStatus
 from lightwork_contracts.wire.jobs import HeartbeatAnswer, JobWork, PollWork, WorkList
 
-LEASE_SECONDS = 15
 RECHECK_SECONDS = 2.0
 """How long a poll trusts its wake-up before it looks at the database by itself."""
 
@@ -45,6 +44,7 @@ class WorkQueue:
         market: Market,
         quotes: Quotes,
         jobs: Jobs,
+        lease_seconds: int,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -52,6 +52,7 @@ class WorkQueue:
         self._market = market
         self._quotes = quotes
         self._jobs = jobs
+        self._lease_seconds = lease_seconds
 
     async def poll(self, provider: Pubkey, request: PollWork) -> WorkList:
         """Return quotes to answer and jobs to do, as soon as there are any, or nothing after the wait."""
@@ -88,14 +89,17 @@ class WorkQueue:
                     actor=Actor.PROVIDER,
                     now=now,
                     epoch=job.epoch + 1,
-                    lease_until=now + LEASE_SECONDS,
+                    lease_until=now + self._lease_seconds,
                 )
                 if moved is not None:
                     leased.append(moved)
                     topic = f"job:{moved.id}"
                     tx.after_commit(lambda topic=topic: self._signals.notify(topic))
         return WorkList(
-            work=(*[await self._quotes.work(quote) for quote in quotes], *[_job_work(job) for job in leased])
+            work=(
+                *[await self._quotes.work(quote) for quote in quotes],
+                *[_job_work(job, lease_seconds=self._lease_seconds) for job in leased],
+            )
         )
 
     async def heartbeat(
@@ -112,7 +116,7 @@ class WorkQueue:
         if job.status is JobStatus.WORKING and job.epoch == epoch:
             async with self._database.write() as tx:
                 held = await store.note_progress(
-                    tx, job, lease_until=now + LEASE_SECONDS, progress=progress, note=note, now=now
+                    tx, job, lease_until=now + self._lease_seconds, progress=progress, note=note, now=now
                 )
                 tx.after_commit(lambda: self._signals.notify(f"job:{job.id}"))
         return HeartbeatAnswer(stop=not held, status=job.status, deadline=int(job.work_deadline or now))
@@ -189,11 +193,11 @@ class WorkQueue:
             )
 
 
-def _job_work(job: Job) -> JobWork:
+def _job_work(job: Job, *, lease_seconds: int) -> JobWork:
     return JobWork(
         job_id=job.id,
         epoch=job.epoch,
-        lease_seconds=LEASE_SECONDS,
+        lease_seconds=lease_seconds,
         deadline=int(job.work_deadline or 0),
         quote_id=job.quote_id,
         listing_id=job.listing_id,
