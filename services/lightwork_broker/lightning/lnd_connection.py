@@ -82,11 +82,12 @@ class LndConnection:
     ) -> Reply:
         """Make a call with one answer; LND's errors come out as gRPC's."""
         deadline = self.settings.call_seconds if seconds is None else seconds
+        used = self._opened_with()
         try:
             with _closing_is_an_error():
                 return await method(self._stubs)(message, timeout=deadline)
         except grpc.aio.AioRpcError as error:
-            if not await self.refresh(error):
+            if not await self._refresh(error, used):
                 raise
         with _closing_is_an_error():
             return await method(self._stubs)(message, timeout=deadline)
@@ -100,6 +101,7 @@ class LndConnection:
     ) -> AsyncGenerator[Reply, None]:
         """Yield the answers of a streaming call; LND's errors come out as gRPC's. Leaving ends the call."""
         for attempt in range(2):
+            used = self._opened_with()
             with _closing_is_an_error():
                 answers: Stream[Reply] = method(self._stubs)(message, timeout=seconds)
             incoming = aiter(answers)
@@ -113,36 +115,31 @@ class LndConnection:
             except StopAsyncIteration:
                 return
             except grpc.aio.AioRpcError as error:
-                if heard or attempt or not await self.refresh(error):
+                if heard or attempt or not await self._refresh(error, used):
                     raise
             finally:
                 answers.cancel()
 
-    async def refresh(self, error: grpc.aio.AioRpcError) -> bool:
-        """Read certificate and macaroon again after a refusal; say whether trying again makes sense.
+    def _opened_with(self) -> tuple[bytes, bytes]:
+        return self._cert, self._plugin.macaroon
 
-        Only for errors that mean that the call was never heard: a macaroon that LND does not take, or a
+    async def _refresh(self, error: grpc.aio.AioRpcError, used: tuple[bytes, bytes]) -> bool:
+        """Read the files again after a refusal of what was `used`; say whether to make the call once more.
+
+        Only where the refused call cannot have been heard: a macaroon that LND does not take, or a
         handshake that failed.
         """
-        cause = translate(error)
-        if isinstance(cause, PermissionMissing):
-            macaroon = _read(self.settings.macaroon)
-            if macaroon == self._plugin.macaroon:
-                return False
-            self._plugin.macaroon = macaroon
-            return True
+        if isinstance(translate(error), PermissionMissing):
+            self._plugin.macaroon = _read(self.settings.macaroon)
+            return self._plugin.macaroon != used[1]
         if error.code() is grpc.StatusCode.UNAVAILABLE:
             cert = _read(self.settings.tls_cert)
-            if cert == self._cert:
-                return False
-            self._cert = cert
-            self._plugin.macaroon = _read(self.settings.macaroon)
-            stale = self._channel
-            self._channel = self._open()
-            self._stubs = bind(cast(MethodSource, self._channel))
-            await stale.close()
-            # A handshake failed, so no call of ours was heard; and a new LND answers to a new certificate.
-            return "handshake" in (error.details() or "").lower()
+            if cert != self._cert:
+                self._cert, self._plugin.macaroon = cert, _read(self.settings.macaroon)
+                stale, self._channel = self._channel, self._open()
+                self._stubs = bind(cast(MethodSource, self._channel))
+                await stale.close()
+            return cert != used[0] and "handshake" in (error.details() or "").lower()
         return False
 
     async def close(self) -> None:

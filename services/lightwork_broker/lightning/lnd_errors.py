@@ -54,7 +54,8 @@ ERRORS: Final = (
     # who we are
     ErrorRow(PermissionMissing, "permission denied"),
     ErrorRow(PermissionMissing, "verification failed"),
-    ErrorRow(PermissionMissing, "cannot get macaroon"),
+    # only this: while it shuts down LND cannot get any macaroon either, because their store is locked
+    ErrorRow(PermissionMissing, "cannot get macaroon: root key with id"),
     # not there yet, or not any more
     ErrorRow(LightningUnavailable, "wallet not created"),
     ErrorRow(LightningUnavailable, "wallet locked"),

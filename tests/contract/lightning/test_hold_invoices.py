@@ -239,3 +239,19 @@ async def test_a_watch_of_an_unknown_hash_ends_at_once(lightning: LightningWorld
     watching = aiter(lightning.broker.watch(secret().payment_hash))
     with pytest.raises(InvoiceNotFound):
         await asyncio.wait_for(anext(watching), PATIENCE_SECONDS)
+
+
+async def test_a_hold_whose_deadline_nears_is_returned_by_the_node_itself(lightning: LightningWorld) -> None:
+    preimage = secret()
+    text = await hold(lightning.broker, preimage)
+    async with paying(lightning.buyer, text, preimage.payment_hash) as payment:
+        held = await in_state(lightning.broker, preimage.payment_hash, InvoiceState.ACCEPTED)
+        node = await lightning.broker.summary()
+        assert held.min_expiry_height is not None
+        assert node.hold_expiry_delta is not None
+        blocks = held.min_expiry_height - node.hold_expiry_delta - node.block_height
+        await lightning.mine(blocks - 1, force=True)
+        assert await lightning.broker.lookup(preimage.payment_hash) == held
+        await lightning.mine(1, force=True)
+        await in_state(lightning.broker, preimage.payment_hash, InvoiceState.CANCELED)
+    assert payment.result().failure is PayoutFailure.INCORRECT_PAYMENT_DETAILS

@@ -186,6 +186,26 @@ async def stay_watching(node: LndNode, preimage: Preimage) -> None:
         assert now.state is InvoiceState.OPEN
 
 
+async def test_an_lnd_that_shuts_down_in_order_leaves_unknown_and_not_failed(
+    network: Network, world: LndWorld
+) -> None:
+    preimage, unpaid = secret(), secret()
+    text = await hold(world.provider, preimage)
+    await hold(world.broker, unpaid)
+    watching = asyncio.create_task(stay_watching(world.broker, unpaid))
+    payment = asyncio.create_task(pay(world.broker, text, preimage.payment_hash))
+    await in_state(world.provider, preimage.payment_hash, InvoiceState.ACCEPTED)
+    waiting = asyncio.create_task(world.broker.wait(preimage.payment_hash, 60))
+    await asyncio.to_thread(network.stop_node, "broker")
+    assert (await payment).status is PayoutStatus.UNKNOWN
+    with pytest.raises(LightningUnavailable):
+        await watching
+    await world.start_broker()
+    await world.provider.settle(preimage)
+    assert (await waiting).preimage == preimage
+    await world.quiet()
+
+
 async def test_no_secret_reaches_a_log_an_error_or_a_repr(
     network: Network, world: LndWorld, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -185,7 +185,7 @@ PROVOKED: dict[tuple[str, str], Callable[[Scene], Awaitable[grpc.aio.AioRpcError
     ("UNKNOWN", "amount cannot be negative"): lambda scene: add_hold(scene.broker, value_msat=-1),
     ("UNKNOWN", "permission denied"): not_ours_to_call,
     ("UNKNOWN", "verification failed"): forged,
-    ("UNKNOWN", "cannot get macaroon"): revoked,
+    ("UNKNOWN", "cannot get macaroon: root key with id"): revoked,
     ("UNKNOWN", "wallet not created"): in_life("no wallet"),
     ("UNKNOWN", "wallet locked"): in_life("locked"),
     ("UNKNOWN", "in the process of starting"): in_life("starting"),

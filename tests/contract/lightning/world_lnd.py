@@ -20,8 +20,8 @@ class LndWorld:
         self.buyer = LndNode(settings(network, "buyer"))
         self.provider = LndNode(settings(network, "provider"))
 
-    async def mine(self, blocks: int) -> None:
-        await asyncio.to_thread(self._network.mine, blocks)
+    async def mine(self, blocks: int, *, force: bool = False) -> None:
+        await asyncio.to_thread(self._network.mine, blocks, force=force)
 
     async def kill_broker(self) -> None:
         await asyncio.to_thread(self._network.kill_node, "broker")

@@ -29,8 +29,8 @@ class LightningWorld(Protocol):
     buyer: LightningNode
     provider: LightningNode
 
-    async def mine(self, blocks: int) -> None:
-        """Add blocks; every node has seen them when this returns."""
+    async def mine(self, blocks: int, *, force: bool = False) -> None:
+        """Add blocks; every node has seen them when this returns. `force` where it ends a held HTLC."""
         ...
 
     async def kill_broker(self) -> None:

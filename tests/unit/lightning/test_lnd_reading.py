@@ -103,6 +103,8 @@ def test_an_invoice_state_that_we_do_not_know_is_no_state() -> None:
         (grpc.StatusCode.INTERNAL, "invoice expired"),
         (grpc.StatusCode.UNAVAILABLE, "self-payments not allowed"),
         (grpc.StatusCode.CANCELLED, ""),
+        (grpc.StatusCode.UNKNOWN, "routerrpc server shutting down"),
+        (grpc.StatusCode.UNKNOWN, "cannot get macaroon: macaroon store is locked"),
     ],
 )
 def test_an_error_that_proves_nothing_is_unavailable_and_no_refusal(code: grpc.StatusCode, text: str) -> None:
