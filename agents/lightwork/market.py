@@ -123,6 +123,11 @@ class Market:
         if self._owns_wallet and self._wallet is not None:
             await self._wallet.close()
 
+    @property
+    def budget_left(self) -> Msat | None:
+        """What may still be committed in this market, in msat; None without a budget."""
+        return self._budget.left if self._budget is not None else None
+
     async def info(self) -> BrokerInfo:
         """Ask the broker for its keys, network, prices and limits."""
         return await self.broker.info()
