@@ -182,19 +182,15 @@ def _programs(topology: str, *, env: Mapping[str, str], progress: Progress) -> d
 def _start(
     description: NetworkDescription, *, env: Mapping[str, str], progress: Progress
 ) -> tuple[NetworkDescription, tuple[str, ...]]:
-    with Fleet(description) as fleet:
-        dead = [node.name for node in fleet.nodes.values() if node.process() is None]
-        if fleet.bitcoind.process() is None:
-            dead = ["bitcoind", *fleet.nodes]
-    if not dead:
-        return description, ()
     if any(not program.path.is_file() for program in description.programs.values()):
         # The cache was cleared since, or a program was uninstalled.
         found = _programs(description.topology, env=env, progress=progress)
         description = description.model_copy(update={"programs": found})
     for clash in range(_CLASHES):
         try:
-            return _start_dead(description, dead, env=env, progress=progress), tuple(dead)
+            with Fleet(description) as fleet:
+                started = _spawn_dead(fleet, env=env, progress=progress)
+                return _with_pids(_settled(fleet, started, progress=progress)), started
         except PortClashError as error:
             if clash == _CLASHES - 1:
                 raise
@@ -202,34 +198,46 @@ def _start(
             with Fleet(description) as fleet:
                 each(fleet.nodes.values(), LightningNode.stop)
                 fleet.bitcoind.stop()
-            dead = ["bitcoind", *description.nodes]
             description = _with_fresh_ports(description)
             description.save()
     raise AssertionError("unreachable: the last clash is raised")
 
 
-def _start_dead(
-    description: NetworkDescription, dead: list[str], *, env: Mapping[str, str], progress: Progress
-) -> NetworkDescription:
-    with Fleet(description) as fleet:
-        if "bitcoind" in dead:
-            with progress.step("Starting bitcoind"):
-                each(fleet.nodes.values(), LightningNode.stop)
-                fleet.bitcoind.start(description.programs["bitcoind"].path, env=env)
-                if fleet.bitcoind.height() < _MATURE_BLOCKS:
-                    fleet.bitcoind.generate(_MATURE_BLOCKS - fleet.bitcoind.height())
-        _freshen(fleet)
-        nodes = [fleet.nodes[name] for name in dead if name != "bitcoind"]
-        if nodes:
-            with progress.step(f"Starting lnd: {', '.join(node.name for node in nodes)}"):
-                program = description.programs["lnd"].path
-                each(nodes, lambda node: node.spawn(program, chain=description.bitcoind, env=env))
-                infos = each(nodes, LightningNode.wait_answering)
-                fleet.wait_synced(nodes, fleet.bitcoind.height())
-                for node, info in zip(nodes, infos, strict=True):
-                    own = node.description.model_copy(update={"pubkey": info.identity_pubkey})
-                    description = description.with_node(own)
-        return _with_pids(description)
+def _spawn_dead(fleet: Fleet, *, env: Mapping[str, str], progress: Progress) -> tuple[str, ...]:
+    """Start what does not run, the chain first, and return the names."""
+    programs = fleet.description.programs
+    started: list[str] = []
+    if fleet.bitcoind.process() is None:
+        started.append("bitcoind")
+        with progress.step("Starting bitcoind"):
+            # An LND whose chain went away is not worth saving: it starts anew with it.
+            each(fleet.nodes.values(), LightningNode.stop)
+            fleet.bitcoind.spawn(programs["bitcoind"].path, env=env)
+            fleet.bitcoind.wait_answering()
+    # Also when it ran already: an earlier `up` may have been killed right after it started it.
+    fleet.bitcoind.wait_answering()
+    if (lacking := _MATURE_BLOCKS - fleet.bitcoind.height()) > 0:
+        fleet.bitcoind.generate(lacking)
+    dead = [node for node in fleet.nodes.values() if node.process() is None]
+    if dead:
+        if _is_stale(fleet):
+            fleet.bitcoind.generate(1)
+        each(dead, lambda node: node.spawn(programs["lnd"].path, chain=fleet.description.bitcoind, env=env))
+    return (*started, *(node.name for node in dead))
+
+
+def _settled(fleet: Fleet, started: tuple[str, ...], *, progress: Progress) -> NetworkDescription:
+    """Wait until every LND node answers and return the network with their keys."""
+    description = fleet.description
+    nodes = list(fleet.nodes.values())
+    if not nodes:
+        return description
+    names = [name for name in started if name != "bitcoind"]
+    with progress.step(f"Starting lnd: {', '.join(names)}" if names else "Asking lnd"):
+        for node, info in zip(nodes, each(nodes, LightningNode.wait_answering), strict=True):
+            own = node.description.model_copy(update={"pubkey": info.identity_pubkey})
+            description = description.with_node(own)
+    return description
 
 
 def _with_pids(description: NetworkDescription) -> NetworkDescription:
@@ -245,15 +253,15 @@ def _with_pids(description: NetworkDescription) -> NetworkDescription:
     return description
 
 
-def _freshen(fleet: Fleet) -> None:
-    if time.time() - fleet.bitcoind.tip_time() > _STALE_TIP_SECONDS:
-        fleet.mine(1)
+def _is_stale(fleet: Fleet) -> bool:
+    return time.time() - fleet.bitcoind.tip_time() > _STALE_TIP_SECONDS
 
 
 def _make_usable(fleet: Fleet, *, healed: bool, progress: Progress) -> None:
     description = fleet.description
     topology = TOPOLOGIES[description.topology]
-    _freshen(fleet)
+    if _is_stale(fleet):
+        fleet.mine(1)
     if not topology.nodes:
         return
     for node in fleet.nodes.values():

@@ -18,7 +18,7 @@ def until(
     seconds: float,
     every: float = 0.1,
 ) -> T:
-    """Return the condition's first answer that is neither None nor False.
+    """Return the condition's first answer that counts as true (an empty list does not).
 
     Raises:
         NodeFailedError: it did not come within `seconds`.
@@ -26,7 +26,7 @@ def until(
     deadline = time.monotonic() + seconds
     while True:
         answer = condition()
-        if answer is not None and answer is not False:
+        if answer:
             return answer
         if time.monotonic() >= deadline:
             raise NodeFailedError(f"{what}: not within {seconds:.0f} s")

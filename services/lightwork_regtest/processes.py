@@ -53,12 +53,17 @@ def start_mark(pid: int) -> str | None:
 def start_detached(argv: Sequence[str], *, pid_file: Path, log: Path, env: Mapping[str, str]) -> ProcessId:
     """Start the program in a session of its own, so that it goes on when we end; its output goes to `log`.
 
+    The log of the run before is kept beside it as `.1`.
+
     Raises:
         NodeFailedError: it could not be started.
     """
     pid_file.parent.mkdir(parents=True, exist_ok=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     pid_file.unlink(missing_ok=True)
+    if log.exists():
+        # What an earlier run said last is worth keeping: it may have crashed.
+        log.replace(log.with_name(f"{log.name}.1"))
     subprocess.run(
         ["/bin/sh", "-c", _DETACH, "sh", str(log), "/bin/sh", "-c", _BECOME, "sh", str(pid_file), *argv],
         env=dict(env),

@@ -19,6 +19,7 @@ from lightwork_regtest.processes import ProcessId, kill, read_pid_file, start_de
 WALLET = "miner"
 _START_SECONDS = 30.0
 _STOP_SECONDS = 30.0
+_PROBE_SECONDS = 2.0
 
 
 class _RpcFault(BaseModel):
@@ -33,6 +34,7 @@ class _RpcAnswer(BaseModel):
 
 class _ChainInfo(BaseModel):
     blocks: int
+    headers: int
     time: int
 
 
@@ -54,9 +56,7 @@ class Bitcoind:
         self.user = description.rpc_user
         self.password = description.rpc_password
         self._ids = itertools.count(1)
-        self._client = httpx2.Client(
-            base_url=self.rpc_url, auth=(self.user, self.password), timeout=60, trust_env=False
-        )
+        self._client = httpx2.Client(base_url=self.rpc_url, auth=(self.user, self.password), trust_env=False)
 
     def close(self) -> None:
         """Drop the connection; the node goes on."""
@@ -75,10 +75,11 @@ class Bitcoind:
         """
         return self._call(method, [*params])
 
-    def _call(self, method: str, params: JsonValue) -> JsonValue:
+    def _call(self, method: str, params: JsonValue, *, timeout: float = 60.0) -> JsonValue:
         body = {"jsonrpc": "1.0", "id": next(self._ids), "method": method, "params": params}
         try:
-            response = self._client.post(f"/wallet/{WALLET}" if method in _WALLET_METHODS else "/", json=body)
+            path = f"/wallet/{WALLET}" if method in _WALLET_METHODS else "/"
+            response = self._client.post(path, json=body, timeout=timeout)
             answer = _RpcAnswer.model_validate_json(response.content)
         except (httpx2.HTTPError, ValueError) as error:
             raise RpcError(f"bitcoind {method}: no answer ({type(error).__name__})") from error
@@ -98,31 +99,37 @@ class Bitcoind:
         """Mine to the miner's wallet, without asking whether that is safe for held HTLCs."""
         self.rpc("generatetoaddress", blocks, self.rpc("getnewaddress"))
 
-    def start(self, program: Path, *, env: Mapping[str, str]) -> None:
-        """Start the process and wait until it answers and the miner's wallet is loaded.
-
-        Raises:
-            PortClashError: somebody else has one of its ports.
-            NodeFailedError: it died or did not answer in time.
-        """
+    def spawn(self, program: Path, *, env: Mapping[str, str]) -> None:
+        """Start the process; `wait_answering` tells when it can be used."""
+        # A stop removes the pid file, so this one is of a run that crashed. bitcoind writes its index only
+        # once an hour: it would come back with none of its blocks, and LND would be ahead of its chain.
+        # The block files themselves are whole, and reading them again takes a moment on regtest.
+        crashed = self.description.pid_file.exists()
         self._write_config()
-        self.description.log.unlink(missing_ok=True)
-        folder = self.description.folder
-        process = start_detached(
-            [str(program), f"-datadir={folder}"],
+        start_detached(
+            [str(program), f"-datadir={self.description.folder}", *(["-reindex"] if crashed else [])],
             pid_file=self.description.pid_file,
             log=self.description.log,
             env=env,
         )
 
+    def wait_answering(self) -> None:
+        """Wait until the node answers, has read its blocks, and the miner's wallet is loaded.
+
+        Raises:
+            PortClashError: somebody else has one of its ports.
+            NodeFailedError: it died or did not answer in time.
+        """
+
         def answers() -> bool:
-            if not process.is_alive():
+            if self.process() is None:
                 raise death("bitcoind", self.description.log)
             try:
-                self.rpc("getblockcount")
+                # Short, because whoever took the port may accept and say nothing.
+                self._call("getblockcount", [], timeout=_PROBE_SECONDS)
             except RpcError:
                 return False
-            return True
+            return self._has_read_its_blocks()
 
         until(answers, what="bitcoind answering", seconds=_START_SECONDS, every=0.05)
         self._load_wallet()
@@ -134,6 +141,13 @@ class Bitcoind:
     def kill(self) -> bool:
         """End the process with SIGKILL, return whether it was running."""
         return kill(self.description.pid_file)
+
+    def _has_read_its_blocks(self) -> bool:
+        log = self.description.log.read_text(errors="replace")
+        if "Command-line arg: reindex" in log and "Reindexing finished" not in log:
+            return False
+        chain = _ChainInfo.model_validate(self.rpc("getblockchaininfo"))
+        return chain.blocks == chain.headers
 
     def _load_wallet(self) -> None:
         if WALLET in TypeAdapter(list[str]).validate_python(self.rpc("listwallets")):

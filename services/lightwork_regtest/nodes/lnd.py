@@ -22,6 +22,7 @@ from lightwork_regtest.processes import ProcessId, kill, read_pid_file, start_de
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
+_PROBE_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,6 @@ class LightningNode:
         own = self.description
         self.close()
         _write_config(own, chain)
-        own.log.unlink(missing_ok=True)
         start_detached([str(program), f"--lnddir={own.folder}"], pid_file=own.pid_file, log=own.log, env=env)
 
     def wait_answering(self) -> answers.Info:
@@ -117,7 +117,8 @@ class LightningNode:
             if not self.admin_macaroon.exists():
                 return None
             try:
-                return self.info()
+                # Short, because whoever took the port may accept and say nothing.
+                return self.info(timeout=_PROBE_SECONDS)
             except RpcError:
                 # The certificate is made anew on a first start: read it again.
                 self.close()
@@ -135,9 +136,9 @@ class LightningNode:
         self.close()
         return kill(self.description.pid_file)
 
-    def info(self) -> answers.Info:
+    def info(self, *, timeout: float = 30.0) -> answers.Info:
         """Return the node's height, sync state and counts."""
-        return self.rest.get("/v1/getinfo", answers.Info)
+        return self.rest.get("/v1/getinfo", answers.Info, timeout=timeout)
 
     def channels(self) -> list[answers.Channel]:
         """Return the open channels with their pending HTLCs."""

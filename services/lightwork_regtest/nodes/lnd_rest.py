@@ -30,10 +30,16 @@ class _Fault(BaseModel):
     message: str = ""
 
 
+class _FaultAnswer(_Fault):
+    """A unary call's fault stands at the top, a stream's under `error`."""
+
+    error: _Fault | None = None
+
+
 class LndRest:
     """One connection pool to one node, with one macaroon; close it."""
 
-    def __init__(self, *, rest_port: int, tls_cert: Path, macaroon: Path, timeout: float = 30.0) -> None:
+    def __init__(self, *, rest_port: int, tls_cert: Path, macaroon: Path) -> None:
         """Read both files now: they exist once the node has started for the first time.
 
         Raises:
@@ -46,7 +52,6 @@ class LndRest:
             base_url=f"https://{LOOPBACK}:{rest_port}",
             verify=trust,
             headers={"Grpc-Metadata-macaroon": macaroon.read_bytes().hex()},
-            timeout=timeout,
             trust_env=False,
         )
 
@@ -54,14 +59,21 @@ class LndRest:
         """Drop the connections."""
         self._client.close()
 
-    def get(self, path: str, model: type[M], *, params: dict[str, str | int | bool] | None = None) -> M:
+    def get(
+        self,
+        path: str,
+        model: type[M],
+        *,
+        params: dict[str, str | int | bool] | None = None,
+        timeout: float = 30.0,
+    ) -> M:
         """Return the answer to a GET.
 
         Raises:
             LndRefusedError: LND says no.
             RpcError: LND does not answer.
         """
-        return self._call("GET", path, model, params=params)
+        return self._call("GET", path, model, params=params, timeout=timeout)
 
     def post(self, path: str, model: type[M], body: dict[str, JsonValue], *, timeout: float = 30.0) -> M:
         """Return the answer to a POST; of a stream, the last message.
@@ -92,7 +104,8 @@ class LndRest:
             raise RpcError(f"{what}: empty answer ({response.status_code})")
         try:
             if not response.is_success:
-                fault = _Fault.model_validate_json(lines[-1])
+                answer = _FaultAnswer.model_validate_json(lines[-1])
+                fault = answer.error or answer
                 raise LndRefusedError(what, fault.message, fault.code)
             return model.model_validate_json(lines[-1])
         except ValidationError as error:
