@@ -68,9 +68,12 @@ class BrokerProcess:
     async def start(self) -> None:
         """Start the process and wait until it says that it is well."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        self._spawn()
+        await self.wait_well()
+
+    def _spawn(self) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(self._command, env=self.env, stdout=log, stderr=log)
-        await self.wait_well()
 
     async def wait_well(self) -> None:
         async with httpx2.AsyncClient(trust_env=False, timeout=10) as client:

@@ -15,7 +15,7 @@ from lightwork_broker.db.engine import Database
 from lightwork_contracts.wire.market import QuoteView
 from lightwork_regtest import Network
 
-NODES = ("buyer", "broker", "provider")
+NODES: tuple[str, ...] = ("buyer", "broker", "provider")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Money:
 
     async def measure(self) -> Wealth:
         read = [asyncio.to_thread(self._network.node(name).wealth_msat) for name in NODES]
-        nodes = dict(zip(NODES, await asyncio.gather(*read), strict=True))
+        nodes: dict[str, int] = dict(zip(NODES, await asyncio.gather(*read), strict=True))
         return Wealth(nodes=nodes, ledger=(await self.books()).balances.get("assets:node", 0))
 
     async def books(self) -> audits.Audit:

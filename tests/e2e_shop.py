@@ -30,7 +30,11 @@ async def fraction(text: str) -> str:
     return text
 
 
-@agent.task(price=lambda text: Msat(1_001 * len(text)))
+def _by_the_letter(text: str) -> Msat:
+    return Msat(1_001 * len(text))
+
+
+@agent.task(price=_by_the_letter)
 async def by_length(text: str) -> int:
     """Return how long the text is; the longer, the dearer."""
     return len(text)

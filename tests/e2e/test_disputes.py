@@ -1,0 +1,76 @@
+"""A rejected result: the money waits until the operator has ruled."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from e2e_client import accepted, refused
+from e2e_provider import HandBuyer, HandProvider, advert
+from e2e_world import World, until_status
+
+from lightwork import Job, JobDisputed, JobFailed, Market, PaymentOutcome, sats
+from lightwork_contracts.status import JobStatus
+from lightwork_contracts.wire.problems import ProblemCode
+
+
+async def rejected(market: Market) -> Job:
+    """Return a job whose result the buyer has just rejected."""
+    job = await market.start("reviewed", text="poor work", max_price=sats(40))
+    await job.result()
+    assert (await job.reject("not what I asked for")).status is JobStatus.DISPUTED
+    return job
+
+
+async def rule(world: World, job: Job, verdict: str) -> None:
+    done = await world.broker.command("rule", job.id, verdict, "--reason", "looked at both sides")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+async def test_a_rejected_result_is_paid_for_if_the_operator_releases_it(shop: World, market: Market) -> None:
+    async with shop.money.moves() as moved:
+        job = await rejected(market)
+        with pytest.raises(JobDisputed):
+            await job.wait()
+        assert await shop.money.held(job.view.quote.payment_hash) == {"buyer", "broker"}
+        await rule(shop, job, "--release")
+        await until_status(market, job.id, JobStatus.SETTLED)
+        moved.sold(job.view.quote)
+
+
+async def test_a_rejected_result_is_refunded_and_taken_back_if_the_operator_says_so(
+    shop: World, market: Market
+) -> None:
+    async with shop.money.moves():
+        job = await rejected(market)
+        await rule(shop, job, "--refund")
+        ended = await until_status(market, job.id, JobStatus.REFUNDED)
+        assert ended.error is not None
+        assert ended.error.code == "ruled_refund"
+        assert ended.result is None
+        with pytest.raises(JobFailed):
+            await job.wait()
+
+
+async def test_only_the_operator_rules_and_only_on_a_dispute(world: World) -> None:
+    provider, buyer = HandProvider(world), HandBuyer(world)
+    await provider.offer(advert("judged", review_seconds=60))
+    async with world.money.moves() as moved:
+        job, paying = await buyer.fund(provider)
+        accepted(await provider.deliver(await provider.next_job(), "work"))
+        await buyer.until(job.id, JobStatus.DELIVERED)
+        ruling = {"release": False, "reason": "my own interest"}
+        for party in (buyer.client, provider.client):
+            answer = await party.call("POST", f"/v1/jobs/{job.id}/ruling", ruling)
+            refused(answer, ProblemCode.FORBIDDEN, status=403)
+        early = await world.broker.command("rule", job.id, "--refund", "--reason", "there is no dispute")
+        assert early.returncode == 1
+        for action in ("accept", "reject"):
+            body = {"reason": "not mine"} if action == "reject" else None
+            answer = await provider.client.call("POST", f"/v1/jobs/{job.id}/{action}", body)
+            refused(answer, ProblemCode.FORBIDDEN, status=403)
+        both = [buyer.client.call("POST", f"/v1/jobs/{job.id}/accept") for _ in range(2)]
+        answers = await asyncio.gather(*both)
+        assert sorted(answer.status_code for answer in answers) == [200, 409]
+        assert (await paying).outcome is PaymentOutcome.SUCCEEDED
+        moved.sold(job.quote)
