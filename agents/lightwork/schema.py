@@ -52,8 +52,9 @@ class Signature:
         """
         try:
             checked = self._output.validate_python(value)
-            text = self._output.dump_json(checked, by_alias=True)
-            result = cast("JsonValue", json.loads(text, parse_constant=_no_constant))
+            result = cast("JsonValue", self._output.dump_python(checked, mode="json", by_alias=True))
+            # NaN and infinity would reach the buyer as null, and a lone surrogate not at all.
+            json.dumps(result, allow_nan=False, ensure_ascii=False).encode()
         except (ValidationError, ValueError) as error:
             raise OutputInvalid(_complaints(error)) from None
         return result
@@ -164,7 +165,3 @@ def _complaints(error: Exception) -> str:
         for item in error.errors(include_url=False, include_input=False, include_context=False)[:10]
     )
     return "; ".join(lines)
-
-
-def _no_constant(name: str) -> JsonValue:
-    raise ValueError(f"JSON cannot hold {name}")

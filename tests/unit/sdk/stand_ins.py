@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import httpx2
 from pydantic import BaseModel
-from unit.sdk.signed_facts import BROKER_NODE, HASH, NOW, PREIMAGE, broker_info, buyer_job, invoice
+from unit.sdk.signed_facts import HASH, NOW, PREIMAGE, broker_info, buyer_job, invoice
 
 from lightwork.wallet import CreatedInvoice, Payment, PaymentOutcome
 from lightwork_contracts.ids import PaymentHash
@@ -19,16 +19,18 @@ from lightwork_contracts.status import JobStatus
 from lightwork_contracts.wire.jobs import JobForBuyer
 from lightwork_contracts.wire.problems import Problem, ProblemCode
 
-assert BROKER_NODE
-
 
 def answer(model: BaseModel, status: int = 200) -> httpx2.Response:
-    return httpx2.Response(status, content=model.model_dump_json(), headers={"content-type": "application/json"})
+    return httpx2.Response(
+        status, content=model.model_dump_json(), headers={"content-type": "application/json"}
+    )
 
 
 def problem(code: ProblemCode, status: int, detail: str = "no") -> httpx2.Response:
     body = Problem(type=f"urn:lightwork:problem:{code}", title="No", status=status, code=code, detail=detail)
-    return httpx2.Response(status, content=body.model_dump_json(), headers={"content-type": "application/problem+json"})
+    return httpx2.Response(
+        status, content=body.model_dump_json(), headers={"content-type": "application/problem+json"}
+    )
 
 
 def paid(fee: int = 0) -> Payment:
@@ -99,13 +101,16 @@ class BuyersBroker:
 
     hired: JobForBuyer = field(default_factory=lambda: buyer_job(JobStatus.OPEN))
     views: list[JobForBuyer] = field(
-        default_factory=lambda: [buyer_job(JobStatus.SETTLED, last_event=6, result="hi", preimage=PREIMAGE.hex())]
+        default_factory=lambda: [
+            buyer_job(JobStatus.SETTLED, last_event=6, result="hi", preimage=PREIMAGE.hex())
+        ]
     )
     calls: list[str] = field(default_factory=list[str])
     keys: list[str] = field(default_factory=list[str])
     bodies: list[object] = field(default_factory=list[object])
     refuse: httpx2.Response | None = None
     lose: int = 0
+    accepted: asyncio.Event = field(default_factory=asyncio.Event)
 
     def transport(self) -> httpx2.MockTransport:
         return httpx2.MockTransport(self._handle)
@@ -136,6 +141,7 @@ class BuyersBroker:
         if path.endswith("/cancel"):
             return answer(buyer_job(JobStatus.EXPIRED, last_event=99))
         if path.endswith("/accept"):
+            self.accepted.set()
             return answer(buyer_job(JobStatus.RELEASING, last_event=5, quote=self.hired.quote, result="hi"))
         if request.url.params.get("wait_seconds"):
             await asyncio.sleep(0)

@@ -48,7 +48,10 @@ def test_a_quote_that_holds_together_is_accepted() -> None:
 
 QUOTES = {
     "signed by another broker": (CheckCode.BROKER_KEY, quote_view(broker=STRANGER)),
-    "another node": (CheckCode.INVOICE_PAYEE, quote_view(TERMS.model_copy(update={"broker_node": "02" + "11" * 32}))),
+    "another node": (
+        CheckCode.INVOICE_PAYEE,
+        quote_view(TERMS.model_copy(update={"broker_node": "02" + "11" * 32})),
+    ),
     "a cheaper price shown": (CheckCode.QUOTE_TERMS, changed(quote_view(), price_msat=Msat(1))),
     "a higher total shown": (CheckCode.QUOTE_TERMS, changed(quote_view(), total_msat=Msat(1))),
     "another hash shown": (CheckCode.QUOTE_TERMS, changed(quote_view(), payment_hash=OTHER_HASH)),
@@ -215,7 +218,9 @@ def test_only_the_preimage_of_the_hash_is_a_proof() -> None:
 def test_a_listing_shown_differently_from_how_it_was_signed_is_refused() -> None:
     honest = listing_view()
     check_listing(honest)
-    cheaper = honest.model_copy(update={"content": honest.content.model_copy(update={"description": "Free!"})})
+    cheaper = honest.model_copy(
+        update={"content": honest.content.model_copy(update={"description": "Free!"})}
+    )
     for forged in (cheaper, honest.model_copy(update={"agent": STRANGER.public})):
         with pytest.raises(CheckFailed) as caught:
             check_listing(forged)
