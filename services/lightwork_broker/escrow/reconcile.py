@@ -78,19 +78,31 @@ class Reconciler:
         while True:
             await asyncio.sleep(min(1.0, self._sweep_seconds))
             try:
-                async with self._database.read() as tx:
-                    due = await store.due(tx, now=self._clock.now())
-                for escrow_id in due:
-                    self._escrows.schedule(escrow_id)
+                await self.retry_due()
                 if self._clock.now() >= next_sweep:
                     next_sweep = self._clock.now() + self._sweep_seconds
-                    async with self._database.read() as tx:
-                        ids = await store.unfinished(tx)
-                    await self._sweep(ids, watching_only=False)
-                    summary = await self._node.summary()
-                    await self._escrows.guard(summary.block_height)
+                    await self.sweep()
             except (LightningError, BrokerError) as error:
                 log.warning("escrow.sweep_failed", cause=type(error).__name__)
+
+    async def retry_due(self) -> None:
+        """Drive every escrow whose next try was put off until now."""
+        async with self._database.read() as tx:
+            due = await store.due(tx, now=self._clock.now())
+        for escrow_id in due:
+            self._escrows.schedule(escrow_id)
+
+    async def sweep(self) -> None:
+        """Ask the node about every unfinished escrow, drive each, and let the guardian look.
+
+        Raises:
+            LightningUnavailable, LightningDown: the node gave no answer.
+        """
+        async with self._database.read() as tx:
+            ids = await store.unfinished(tx)
+        await self._sweep(ids, watching_only=False)
+        summary = await self._node.summary()
+        await self._escrows.guard(summary.block_height)
 
     async def follow_blocks(self) -> None:
         """Let the guardian look at each new block until cancelled."""
