@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
 from lightwork_regtest.doctor import examine
 from lightwork_regtest.errors import BinaryNotFoundError, NetworkNotFoundError, RegtestError
@@ -124,10 +124,12 @@ def doctor(name: Name = "default", as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps([finding.model_dump() for finding in findings], indent=2))
     else:
-        table = Table("", "check", "found", "what to do", show_header=True)
+        console = Console(highlight=False)
         for finding in findings:
-            table.add_row("✓" if finding.ok else "✗", finding.check, finding.found, finding.advice)
-        Console().print(table)
+            mark = "[green]✓[/green]" if finding.ok else "[red]✗[/red]"
+            console.print(f"{mark} {escape(f'{finding.check}: {finding.found}')}", soft_wrap=True)
+            if finding.advice:
+                console.print(f"  → {escape(finding.advice)}", soft_wrap=True)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(EXIT_UNWELL)
 

@@ -52,7 +52,7 @@ def _programs(env: Mapping[str, str]) -> Iterator[Finding]:
         try:
             found = find(env=at_hand, progress=SilentProgress())
         except BinaryNotFoundError as missing:
-            advice = "lightwork-regtest up fetches it; see the README for LIGHTWORK_NODE_RUNGS"
+            advice = f"lightwork-regtest up fetches it, or name your own in LIGHTWORK_{check.upper()}"
             yield Finding(check=f"program {check}", ok=False, found=str(missing), advice=advice)
         else:
             words = f"{found.version} ({found.rung}) {found.path}"

@@ -87,16 +87,23 @@ def take_down(name: str, *, delete: bool, env: Mapping[str, str], progress: Prog
         return tuple(stopped)
 
 
-def start_again(description: NetworkDescription, node: str, *, env: Mapping[str, str]) -> None:
-    """Start one stopped LND node at its old ports and wait until it is synced and its channels are active."""
-    with Fleet(description) as fleet:
-        own = fleet.nodes[node]
-        if own.process() is None:
-            own.spawn(description.programs["lnd"].path, chain=description.bitcoind, env=env)
-        own.wait_answering()
-        fleet.wait_synced([own], fleet.bitcoind.height())
-        channels.connect(fleet, TOPOLOGIES[description.topology].channels)
-        channels.wait_usable(fleet)
+def start_again(folder: Path, node: str, *, env: Mapping[str, str]) -> None:
+    """Start one stopped LND node at its old ports and wait until it is synced and its channels are active.
+
+    Raises:
+        NodeFailedError, RpcError: it does not come back; a port that somebody took meanwhile is for `up`.
+    """
+    with file_lock(_lock_file(folder)):
+        description = load_description(folder)
+        with Fleet(description) as fleet:
+            own = fleet.nodes[node]
+            if own.process() is None:
+                own.spawn(description.programs["lnd"].path, chain=description.bitcoind, env=env)
+            own.wait_answering()
+            _with_pids(description)
+            fleet.wait_synced([own], fleet.bitcoind.height())
+            channels.connect(fleet, TOPOLOGIES[description.topology].channels)
+            channels.wait_usable(fleet)
 
 
 def _lock_file(folder: Path) -> Path:

@@ -160,4 +160,4 @@ class Network:
     def start_node(self, name: str) -> None:
         """Start a stopped LND node at its old ports; synced and with active channels on return."""
         self.node(name).close()
-        start_again(self.description, name, env=self.env)
+        start_again(self.folder, name, env=self.env)

@@ -114,3 +114,18 @@ def test_a_port_that_somebody_took_makes_up_choose_others(tmp_path: Path) -> Non
                 assert moved.description.bitcoind.rpc_port != taken
                 assert moved.bitcoind.height() == 103
             other.kill()
+
+
+def test_up_mines_a_block_when_the_tip_is_old_so_that_lnd_counts_as_synced(tmp_path: Path) -> None:
+    with fresh_network(tmp_path, topology="chain") as network:
+        chain = network.bitcoind
+        hours_ago = int(time.time()) - 4 * 3_600
+        chain.rpc("invalidateblock", chain.rpc("getblockhash", 1))
+        chain.rpc("setmocktime", hours_ago)
+        chain.generate(103)
+        chain.rpc("setmocktime", 0)
+        assert chain.tip_time() < hours_ago + 3_600
+        with Network.up(name=network.name, env=network.env) as fresh:
+            assert fresh.started == ()
+            assert fresh.bitcoind.height() == 104
+            assert fresh.bitcoind.tip_time() > time.time() - 600

@@ -34,11 +34,11 @@ def cli(network: Network, *args: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_second_up_finds_the_first(network: Network) -> None:
+    before = [node.process() for node in network.nodes.values()]
     with Network.up(name=network.name, env=network.env) as again:
         assert again.started == ()
-        before, after = network.description, again.description
-        assert [n.pid for n in after.nodes.values()] == [n.pid for n in before.nodes.values()]
-        assert after.bitcoind.rpc_port == before.bitcoind.rpc_port
+        assert [node.process() for node in again.nodes.values()] == before
+        assert again.bitcoind.rpc_url == network.bitcoind.rpc_url
 
 
 def test_a_payment_moves_exactly_its_msat(network: Network) -> None:

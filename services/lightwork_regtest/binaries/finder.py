@@ -115,6 +115,8 @@ def _find(
         return climb(name, chosen(at_hand))
     except LadderExhaustedError as exhausted:
         refused = exhausted.refused
+        if not chosen(fetching):
+            raise
 
     def waiting() -> None:
         progress.note(f"Another process is fetching {name}: waiting for it")
