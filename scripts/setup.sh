@@ -1,0 +1,18 @@
+#!/bin/sh
+# Make .venv hold exactly what requirements/dev.lock pins, and this checkout as an editable install.
+set -eu
+cd "$(dirname "$0")/.."
+export UV_PYTHON_DOWNLOADS=never
+unset VIRTUAL_ENV # an activated environment of another project is not meant
+
+if ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    python=$(scripts/python.sh)
+    echo "Making .venv with $python" >&2
+    scripts/uv.sh venv --quiet --clear --python "$python" .venv
+fi
+
+# The build backend of the editable install comes from the lock, too: same versions, same hashes.
+# --strict fails here, not later, if the lock lacks something.
+echo "Syncing .venv with requirements/dev.lock" >&2
+printf -- '--editable .\n' | scripts/uv.sh pip sync --quiet --strict --python .venv/bin/python \
+    --build-constraints requirements/dev.lock requirements/dev.lock -
