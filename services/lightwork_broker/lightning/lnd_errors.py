@@ -44,6 +44,7 @@ ERRORS: Final = (
     ErrorRow(InvoiceCanceled, "invoice already canceled"),
     ErrorRow(AlreadySettled, "invoice already settled"),
     ErrorRow(InvoiceNotFound, "unable to locate invoice"),
+    ErrorRow(InvoiceNotFound, "there are no existing invoices"),
     ErrorRow(InvoiceNotFound, "unable to locate invoice", grpc.StatusCode.NOT_FOUND),
     # values that LND does not take
     ErrorRow(Refused, "CLTV delta of "),

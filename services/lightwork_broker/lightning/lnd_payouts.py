@@ -24,7 +24,7 @@ from lightwork_broker.lightning.ports import (
 from lightwork_broker.lightning.preimage import Preimage
 from lightwork_contracts.bolt11 import Hop, InvoiceError, RouteHint, read_invoice
 from lightwork_contracts.ids import PaymentHash
-from lightwork_contracts.money import Msat
+from lightwork_contracts.money import MAX_MSAT, Msat
 
 BLOCK_PADDING: Final = 3
 """Blocks that LND's payment session adds to the final hop (LND: routing/payment_session.go)."""
@@ -94,9 +94,9 @@ class LndPayouts:
         return known
 
     async def _look_again(self, payment_hash: PaymentHash) -> Payout:
-        """Track after a lost stream: a payment that is not there may still be about to start."""
+        """Track after a lost stream. A failure found there may be an older attempt's, and this one on its way."""
         known = await self.track(payment_hash)
-        return _unknown(payment_hash) if known.failure is PayoutFailure.NEVER_SENT else known
+        return _unknown(payment_hash) if known.status is PayoutStatus.FAILED else known
 
     async def track(self, payment_hash: PaymentHash) -> Payout:
         seconds = self._connection.settings.call_seconds
@@ -152,7 +152,8 @@ class LndPayouts:
             final_cltv_delta=final_cltv,
             # LND compares its limit with and without padding in different places: keep it out of both.
             cltv_limit=0 if cltv_limit is None else max(cltv_limit - BLOCK_PADDING, 1),
-            fee_limit=request(RequestName.FEE_LIMIT, fixed_msat=amount_msat),
+            # Without a limit of ours LND takes the amount as one, which hides routes for small amounts.
+            fee_limit=request(RequestName.FEE_LIMIT, fixed_msat=MAX_MSAT),
             use_mission_control=True,
             route_hints=[
                 request(RequestName.ROUTE_HINT, hop_hints=[_hop_hint(hop) for hop in hint])
@@ -206,7 +207,10 @@ def read_payment(payment: Payment, payment_hash: PaymentHash) -> Payout:
         return _unknown(payment_hash)
     match payment.status:
         case PaymentStatusNumber.SUCCEEDED:
-            preimage = Preimage.from_hex(payment.payment_preimage)
+            try:
+                preimage = Preimage.from_hex(payment.payment_preimage)
+            except ValueError:
+                return _unknown(payment_hash)
             if not preimage.matches(payment_hash):
                 return _unknown(payment_hash)
             return Payout(

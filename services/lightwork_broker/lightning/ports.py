@@ -70,7 +70,7 @@ class PayoutStatus(StrEnum):
 
 
 class PayoutFailure(StrEnum):
-    """Why a payment FAILED; with UNKNOWN, the reason for which nothing is known."""
+    """Why a payment FAILED."""
 
     TIMEOUT = "timeout"
     NO_ROUTE = "no_route"

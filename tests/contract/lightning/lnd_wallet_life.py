@@ -14,6 +14,7 @@ from pathlib import Path
 
 import grpc
 import grpc.aio
+from contract.lightning.worlds import secret
 
 from lightwork_broker.lightning.lnd_connection import LndConnection, LndSettings
 from lightwork_broker.lightning.lnd_stubs import RequestName, request
@@ -42,6 +43,12 @@ async def live(network: Network, folder: Path) -> WalletLife:
         life.said["starting"] = await _first_error(folder, address, macaroon, "in the process of starting")
         connection = _connect(folder, address, macaroon)
         await _answering(connection)
+        life.said["no invoices"] = await error_of(
+            connection.raw_call(
+                lambda stubs: stubs.invoices.LookupInvoiceV2,
+                request(RequestName.LOOKUP, payment_hash=bytes.fromhex(secret().payment_hash)),
+            )
+        )
         process.send_signal(signal.SIGSTOP)
         life.said["stopped"] = await error_of(
             connection.raw_call(

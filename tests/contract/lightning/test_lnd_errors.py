@@ -177,6 +177,7 @@ PROVOKED: dict[tuple[str, str], Callable[[Scene], Awaitable[grpc.aio.AioRpcError
     ("UNKNOWN", "invoice already canceled"): settle_cancelled,
     ("UNKNOWN", "invoice already settled"): cancel_settled,
     ("UNKNOWN", "unable to locate invoice"): lambda scene: cancel(scene.broker, secret().payment_hash),
+    ("UNKNOWN", "there are no existing invoices"): in_life("no invoices"),
     ("NOT_FOUND", "unable to locate invoice"): lookup_unknown,
     ("UNKNOWN", "CLTV delta of "): lambda scene: add_hold(scene.broker, cltv_expiry=3),
     ("UNKNOWN", "memo too large"): lambda scene: add_hold(scene.broker, memo="m" * 4096),

@@ -32,7 +32,7 @@ def test_a_success_has_fee_and_preimage() -> None:
     assert paid == Payout(status=PayoutStatus.SUCCEEDED, payment_hash=HASH, preimage=PREIMAGE, fee_msat=1_001)
 
 
-@pytest.mark.parametrize("preimage", ["00" * 32, "11" * 32])
+@pytest.mark.parametrize("preimage", ["00" * 32, "11" * 32, "", "zz"])
 def test_a_success_without_the_right_preimage_is_unknown(preimage: str) -> None:
     assert read_payment(payment(status=2, payment_preimage=preimage), HASH).status is PayoutStatus.UNKNOWN
 
