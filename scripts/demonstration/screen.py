@@ -58,12 +58,15 @@ class Screen:
     def listings(self, listings: Sequence[ListingView]) -> None:
         """What is for sale."""
         table = _table("task", "price", "agent", "what it does")
-        table.columns[-1].no_wrap = True
-        table.columns[-1].overflow = "ellipsis"
+        for column in table.columns:
+            column.no_wrap, column.overflow = True, "ellipsis"
         for listing in listings:
             content = listing.content
             price = format_msat(content.price.msat) if isinstance(content.price, FixedPrice) else "by quote"
             table.add_row(content.name, price, content.agent_name, content.description.splitlines()[0])
+        for column in table.columns[:-1]:
+            # Only the last one may be cut.
+            column.min_width = max(len(str(cell)) for cell in column.cells)
         self._console.print(Padding(table, (0, 0, 0, 3)))
 
     def quoted(self, quote: QuoteView) -> None:
