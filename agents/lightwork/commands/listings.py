@@ -36,7 +36,7 @@ def list_listings(
     if as_json:
         show_json([listing.model_dump(mode="json") for listing in found])
     elif found:
-        show_listings(found)
+        show_listings(found, ids=True)
     else:
         say("this key sells nothing yet; lightwork run FILE lists an agent's tasks")
 
@@ -62,7 +62,7 @@ def show_listing(
     if as_json:
         show_json(listing.model_dump(mode="json"))
         return
-    show_listings((listing,))
+    show_listings((listing,), ids=True)
     say(listing.content.description)
     say(listing.content.model_dump_json(indent=2, include={"input_schema", "output_schema"}))
 

@@ -28,6 +28,7 @@ def search(
     *,
     offline: Annotated[bool, typer.Option("--offline", help="Also tasks whose provider is away.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
+    ids: Annotated[bool, typer.Option("--ids", help="Show the listings' ids.")] = False,
     broker: BrokerOption = None,
     profile: ProfileOption = None,
     as_json: JsonFlag = False,
@@ -42,26 +43,25 @@ def search(
     if as_json:
         show_json([listing.model_dump(mode="json") for listing in found])
     elif found:
-        show_listings(found)
+        show_listings(found, ids=ids)
         say("hire one:  lightwork hire TASK --PARAMETER VALUE --max SATS", style="dim")
     else:
         say("nothing found" + ("" if offline else "; --offline shows tasks whose provider is away"))
 
 
-def show_listings(listings: tuple[ListingView, ...]) -> None:
-    """A table of listings."""
+def show_listings(listings: tuple[ListingView, ...], *, ids: bool) -> None:
+    """A table of listings: with their ids, or with what they do, for both do not fit on a screen."""
     rows = [
         (
             listing.content.name,
             price_text(listing),
             _online(listing),
             ", ".join(_parameters(listing)) or "-",
-            f"{listing.id} v{listing.version}",
-            listing.content.description.splitlines()[0],
+            f"{listing.id} v{listing.version}" if ids else listing.content.description.splitlines()[0],
         )
         for listing in listings
     ]
-    show_table(("task", "price", "", "parameters", "listing", "what it does"), rows)
+    show_table(("task", "price", "", "parameters", "listing" if ids else "what it does"), rows)
 
 
 def price_text(listing: ListingView) -> str:
