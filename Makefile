@@ -91,6 +91,7 @@ nodes: setup ## Find, fetch or build bitcoind and lnd, and say which way served
 
 .PHONY: setup
 setup: $(STAMP) ## .venv with what requirements/dev.lock pins; nothing happens if it is there
+	@:
 
 $(STAMP): requirements/dev.lock requirements/uv.txt pyproject.toml scripts/setup.sh scripts/uv.sh scripts/python.sh
 	@scripts/setup.sh
