@@ -30,6 +30,8 @@ WATCH_AFTER_SECONDS = 1.0
 WATCH_SECONDS = 20.0
 GRACE_SECONDS = 20.0
 """How long a payment that the node cannot speak of may still be on its way to the broker."""
+PATIENCE_SECONDS = 300.0
+"""How long a broker may be away in the middle of a job."""
 SETTLE_SECONDS = 15.0
 """How long the wallet may lag behind the broker at the end of a job."""
 
@@ -166,15 +168,15 @@ class Job:
             if self._paying.done() and not looked_after_payment:
                 looked_after_payment = True
                 await self._raise_if_unpaid()
-                await self._look(wait_seconds=None)
+                await self._look_patiently(wait_seconds=None)
             self._raise_if_over()
             if enough(self._view):
                 return
             if self._paying.done():
                 await self._payment_over()
-                await self._look(wait_seconds=WATCH_SECONDS)
+                await self._look_patiently(wait_seconds=WATCH_SECONDS)
                 continue
-            look = asyncio.create_task(self._look(wait_seconds=WATCH_SECONDS))
+            look = asyncio.create_task(self._look_patiently(wait_seconds=WATCH_SECONDS))
             await asyncio.wait({look, self._paying}, return_when=asyncio.FIRST_COMPLETED)
             if look.done():
                 look.result()
@@ -239,6 +241,22 @@ class Job:
     async def _look(self, *, wait_seconds: float | None) -> JobForBuyer:
         after = None if wait_seconds is None else self._view.last_event
         return self._seen(await self._broker.my_job(self.id, wait_seconds=wait_seconds, after_event=after))
+
+    async def _look_patiently(self, *, wait_seconds: float | None) -> JobForBuyer:
+        """Look through a restart of the broker: the money is held, and the job goes on as soon as it is back."""
+        connection = self._broker.connection
+        attempt, away_since = 0, connection.clock()
+        while True:
+            attempt += 1
+            try:
+                return await self._look(wait_seconds=wait_seconds)
+            except BrokerUnreachable as error:
+                if connection.clock() - away_since >= PATIENCE_SECONDS:
+                    raise BrokerUnreachable(
+                        f"{error.message}; job {self.id} goes on without being watched",
+                        hint=f"`lightwork jobs {self.id}` when the broker is back; do not hire again before",
+                    ) from None
+            await connection.sleep(connection.backoff.delay(attempt, chance=connection.chance()))
 
     def _seen(self, view: JobForBuyer) -> JobForBuyer:
         # An answer that was under way for longer must not take the job back in time.

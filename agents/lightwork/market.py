@@ -100,12 +100,17 @@ class Market:
 
     @staticmethod
     def sync(
-        broker: str | None = None, *, profile: Profile | None = None, budget: Msat | None = None
+        broker: str | None = None,
+        *,
+        key: SecretKey | None = None,
+        wallet: Wallet | None = None,
+        profile: Profile | None = None,
+        budget: Msat | None = None,
     ) -> SyncMarket:
         """Open a market for programs without asyncio: the same methods, blocking."""
         from lightwork.market_sync import SyncMarket
 
-        return SyncMarket(lambda: Market(broker, profile=profile, budget=budget))
+        return SyncMarket(lambda: Market(broker, key=key, wallet=wallet, profile=profile, budget=budget))
 
     async def __aenter__(self) -> Self:
         return self

@@ -65,6 +65,9 @@ class SyncJob:
     def view(self) -> JobForBuyer:
         return self._job.view
 
+    def __repr__(self) -> str:
+        return f"Sync{self._job!r}"
+
     def refresh(self) -> JobForBuyer:
         return self._thread.run(self._job.refresh())
 

@@ -97,6 +97,12 @@ async def publish_tasks(
         words = "listed" if fresh else "already listed"
         kind = "listing.published" if fresh else "listing.unchanged"
         tell(Report(kind=kind, text=f"{task.name}: {words} as {view.id} version {view.version}", facts=facts))
+    sold = {task.name for task, _ in tasks}
+    for view in known.values():
+        if view.content.name not in sold and not view.retired:
+            facts = {"listing": view.id, "task": view.content.name}
+            text = f"{view.content.name}: listed under this key but not run here; lightwork listings retire {view.id}"
+            tell(Report(kind="listing.idle", text=text, facts=facts))
     return tuple(offered)
 
 

@@ -108,6 +108,10 @@ async def _follow(job: Job, *, accept: bool, as_json: bool) -> None:
                 await job.accept()
         if accept or job.view.quote.acceptance is Acceptance.AUTO:
             await job.wait()
+    except asyncio.CancelledError:
+        if not as_json:
+            say(f"interrupted; the job goes on: lightwork jobs {job.id}", style="bold")
+        raise
     finally:
         if watching is not None:
             # The end is known; the event that says so is on its way.

@@ -126,6 +126,7 @@ class BuyersBroker:
             method=request.method,
             body=request.content,
             now=NOW,
+            window_seconds=10_000,
         )
         self.calls.append(f"{request.method} {path.removeprefix('/v1/')}")
         if "idempotency-key" in request.headers:

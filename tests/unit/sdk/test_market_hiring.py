@@ -170,6 +170,41 @@ async def test_problems_of_the_broker_become_errors_by_their_code() -> None:
         assert caught.value.code == code
 
 
+async def test_a_broker_that_restarts_in_the_middle_of_a_job_is_waited_for() -> None:
+    broker = BuyersBroker()
+
+    class Losing(FakeWallet):
+        """The broker goes away while the payment is held: thirty lost connections."""
+
+        async def pay(self, *_: object, **__: object) -> Payment:
+            broker.lose = 30
+            return paid()
+
+    async with market(broker, Losing()) as buyer:
+        assert await buyer.hire("echo", text="hi", max_price=sats(20)) == "hi"
+    assert broker.lose == 0
+
+
+async def test_a_broker_that_stays_away_is_told_with_the_job_that_goes_on() -> None:
+    now = [float(NOW)]
+
+    async def sleep(seconds: float) -> None:
+        now[0] += seconds
+        await asyncio.sleep(0)
+
+    broker = BuyersBroker()
+
+    class Losing(FakeWallet):
+        async def pay(self, *_: object, **__: object) -> Payment:
+            broker.lose = 10_000
+            return paid()
+
+    async with market(broker, Losing(), sleep=sleep, clock=lambda: now[0]) as buyer:
+        with pytest.raises(errors.BrokerUnreachable, match="goes on without being watched"):
+            await buyer.hire("echo", text="hi", max_price=sats(20))
+    assert now[0] >= NOW + 300
+
+
 async def test_a_refunded_job_is_a_failed_job_with_the_providers_reason() -> None:
     refunded = buyer_job(
         JobStatus.REFUNDED, last_event=5, error={"code": "task_failed", "message": "the printer is on fire"}
