@@ -1,0 +1,579 @@
+"""A Lightning node in memory that fails on demand, for tests of what moves money.
+
+It keeps LND's rules where money depends on them: real hashes and preimages, hold invoices that the node gives
+back by itself near their expiry, one payment per hash. Faults strike single calls: an answer that is lost
+before or after the effect, a call that stays on the wire, and a crash of the broker that made the call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NoReturn, Protocol, TypeVar
+
+from lightwork_broker.lightning.errors import (
+    AlreadySettled,
+    HashInUse,
+    InvoiceCanceled,
+    InvoiceNotFound,
+    InvoiceStillOpen,
+    LightningError,
+    LightningUnavailable,
+    PermissionMissing,
+    Refused,
+)
+from lightwork_broker.lightning.ports import (
+    CreatedInvoice,
+    HoldInvoice,
+    InvoiceState,
+    NodeSummary,
+    Payout,
+    PayoutFailure,
+    PayoutStatus,
+    RouteEstimate,
+)
+from lightwork_broker.lightning.preimage import Preimage
+from lightwork_contracts.bolt11 import RouteHint, read_invoice
+from lightwork_contracts.ids import PaymentHash
+from lightwork_contracts.money import Msat
+
+OWN_NODE = "02" + "11" * 32
+HOLD_EXPIRY_DELTA = 18
+SHARD_SECONDS = 120
+"""How long LND keeps the parts of a payment that is not complete."""
+WIRE_SECONDS = 30
+"""How long a call can stay on the wire: by then keepalive has ended its connection."""
+ROUTE_BLOCKS = 40
+"""Blocks that the only route to any provider takes, besides the final CLTV."""
+
+
+T = TypeVar("T")
+
+
+class Crash(BaseException):
+    """The broker that made the call is dead; nothing in it may go on."""
+
+
+class Fault(StrEnum):
+    LOST_BEFORE = "lost before the effect"
+    LOST_AFTER = "lost after the effect"
+    SLOW_BEFORE = "on the wire before the effect"
+    SLOW_AFTER = "on the wire after the effect"
+    CRASH_BEFORE = "crash before the effect"
+    CRASH_AFTER = "crash after the effect"
+    NO_PERMISSION = "not allowed"
+
+
+class Seconds(Protocol):
+    def now(self) -> float: ...
+
+
+@dataclass(slots=True)
+class Htlc:
+    amount_msat: int
+    expiry_height: int
+    at: float
+
+
+@dataclass(slots=True)
+class Hold:
+    payment_hash: PaymentHash
+    value_msat: int
+    expires_at: float
+    cltv_blocks: int
+    state: InvoiceState = InvoiceState.OPEN
+    htlcs: list[Htlc] = field(default_factory=list[Htlc])
+    waiters: list[asyncio.Future[None]] = field(default_factory=list["asyncio.Future[None]"])
+
+    @property
+    def amount_msat(self) -> int:
+        return sum(htlc.amount_msat for htlc in self.htlcs)
+
+    @property
+    def min_expiry(self) -> int | None:
+        waiting = self.state in (InvoiceState.OPEN, InvoiceState.ACCEPTED)
+        return min((htlc.expiry_height for htlc in self.htlcs), default=None) if waiting else None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What becomes of an attempt to pay: a fee, a failure, or neither while it is stuck."""
+
+    fee_msat: int | None = None
+    failure: PayoutFailure | None = None
+
+
+@dataclass(slots=True)
+class Payment:
+    payment_hash: PaymentHash
+    price_msat: int
+    fee_limit_msat: int
+    expiry_height: int
+    status: PayoutStatus = PayoutStatus.IN_FLIGHT
+    failure: PayoutFailure | None = None
+    fee_msat: int = 0
+
+
+@dataclass(slots=True)
+class Letter:
+    """One call, or the answer to one, that is on the wire."""
+
+    name: str
+    payment_hash: PaymentHash | None
+    sent_at: float
+    deliver: Callable[[], None]
+    drop: Callable[[], None]
+    before: bool
+
+
+class Observer(Protocol):
+    """Who checks each call at the moment at which it is made, and again when it takes effect."""
+
+    def called(self, name: str, payment_hash: PaymentHash | None, **facts: int) -> None: ...
+
+    def happened(self, name: str, payment_hash: PaymentHash | None) -> None: ...
+
+
+class FaultyNode:
+    """The node and the people around it; each broker talks to it through a `Port` of its own."""
+
+    def __init__(self, clock: Seconds, *, height: int = 1_000) -> None:
+        self.clock = clock
+        self.height = height
+        self.holds: dict[PaymentHash, Hold] = {}
+        self.payments: dict[PaymentHash, Payment] = {}
+        self.preimages: dict[PaymentHash, Preimage] = {}
+        self.outcomes: dict[PaymentHash, list[Outcome]] = {}
+        self.balances = {"buyer": 0, "broker": 0, "provider": 0, "routers": 0}
+        self.charged: dict[PaymentHash, int] = {}
+        self.paid_out: dict[PaymentHash, int] = {}
+        self.successes: dict[PaymentHash, int] = {}
+        self.ever_accepted: dict[PaymentHash, int] = {}
+        self.given_back: set[PaymentHash] = set()
+        self.seen: dict[PaymentHash, list[HoldInvoice]] = {}
+        self.wire: list[Letter] = []
+        self.faults: list[tuple[str | None, Fault]] = []
+        self.down = False
+        self.streaming = True
+        self.observer: Observer | None = None
+
+    # --- the world outside ------------------------------------------------------------------------------
+
+    def provider_hash(self, seed: str) -> PaymentHash:
+        """Return the hash of a fresh preimage that only the provider's wallet knows."""
+        preimage = Preimage(hashlib.sha256(seed.encode()).digest())
+        self.preimages[preimage.payment_hash] = preimage
+        return preimage.payment_hash
+
+    def buyer_pays(self, payment_hash: PaymentHash, amount_msat: int) -> bool:
+        """Let the buyer send one HTLC; False if the node turns it away."""
+        hold = self.holds.get(payment_hash)
+        if hold is None or hold.state is not InvoiceState.OPEN or self.clock.now() >= hold.expires_at:
+            return False
+        hold.htlcs.append(Htlc(amount_msat, self.height + hold.cltv_blocks, self.clock.now()))
+        if hold.amount_msat >= hold.value_msat:
+            self.ever_accepted[payment_hash] = hold.amount_msat
+            self._to(hold, InvoiceState.ACCEPTED)
+        return True
+
+    def resolve(self, payment_hash: PaymentHash, outcome: Outcome) -> bool:
+        """End a payment that is in flight."""
+        payment = self.payments.get(payment_hash)
+        if payment is None or payment.status is not PayoutStatus.IN_FLIGHT:
+            return False
+        if outcome.failure is not None:
+            payment.status, payment.failure = PayoutStatus.FAILED, outcome.failure
+        elif outcome.fee_msat is not None:
+            payment.status = PayoutStatus.SUCCEEDED
+            payment.fee_msat = min(outcome.fee_msat, payment.fee_limit_msat)
+            self.successes[payment_hash] = self.successes.get(payment_hash, 0) + 1
+            self.paid_out[payment_hash] = self.paid_out.get(payment_hash, 0) + payment.price_msat
+            self.balances["broker"] -= payment.price_msat + payment.fee_msat
+            self.balances["provider"] += payment.price_msat
+            self.balances["routers"] += payment.fee_msat
+        return True
+
+    def mine(self) -> None:
+        """Add one block: payments whose HTLC has expired fail, held invoices near theirs go back."""
+        self.height += 1
+        for payment in self.payments.values():
+            if payment.status is PayoutStatus.IN_FLIGHT and self.height >= payment.expiry_height:
+                self.resolve(payment.payment_hash, Outcome(failure=PayoutFailure.TIMEOUT))
+        for hold in self.holds.values():
+            near = hold.min_expiry is not None and self.height + HOLD_EXPIRY_DELTA >= hold.min_expiry
+            if hold.state is InvoiceState.ACCEPTED and near:
+                self.given_back.add(hold.payment_hash)
+                self._to(hold, InvoiceState.CANCELED)
+
+    def time_passes(self) -> None:
+        """Apply what depends on the clock: open invoices expire, parts go back, old calls leave the wire."""
+        now = self.clock.now()
+        for hold in self.holds.values():
+            if hold.state is InvoiceState.OPEN:
+                hold.htlcs = [htlc for htlc in hold.htlcs if now - htlc.at < SHARD_SECONDS]
+                if now >= hold.expires_at:
+                    self._to(hold, InvoiceState.CANCELED)
+        for letter in [letter for letter in self.wire if now - letter.sent_at >= WIRE_SECONDS]:
+            self.wire.remove(letter)
+            letter.drop()
+
+    def pays_on_the_wire(self, payment_hash: PaymentHash) -> bool:
+        """Tell whether a payment that has not begun may still begin."""
+        return any(
+            letter.name == "pay" and letter.before and letter.payment_hash == payment_hash
+            for letter in self.wire
+        )
+
+    def take_fault(self, name: str) -> Fault | None:
+        for index, (wanted, fault) in enumerate(self.faults):
+            if wanted in (None, name):
+                del self.faults[index]
+                return fault
+        return None
+
+    def end_streams(self) -> None:
+        """Cut every stream of invoice states."""
+        self.streaming = False
+        for hold in self.holds.values():
+            self._wake(hold)
+
+    # --- what calls do ----------------------------------------------------------------------------------
+
+    def add_hold(self, payment_hash: PaymentHash, value_msat: int, seconds: int, cltv_blocks: int) -> str:
+        known = self.holds.get(payment_hash)
+        if known is not None:
+            if known.state.is_final or known.value_msat != value_msat:
+                raise HashInUse("the node has another invoice under this payment hash")
+            return f"lnbcrt1{payment_hash}"
+        expires_at = self.clock.now() + seconds
+        self.holds[payment_hash] = Hold(payment_hash, value_msat, expires_at, cltv_blocks)
+        self._remember(self.holds[payment_hash])
+        return f"lnbcrt1{payment_hash}"
+
+    def settle(self, preimage: Preimage) -> None:
+        hold = self.holds.get(preimage.payment_hash)
+        if hold is None:
+            raise InvoiceNotFound("the node has no invoice for this preimage")
+        match hold.state:
+            case InvoiceState.SETTLED:
+                return
+            case InvoiceState.OPEN:
+                raise InvoiceStillOpen("nobody has paid this invoice in full yet")
+            case InvoiceState.CANCELED:
+                raise InvoiceCanceled("this invoice is cancelled")
+            case InvoiceState.ACCEPTED:
+                self.charged[hold.payment_hash] = hold.amount_msat
+                self.balances["buyer"] -= hold.amount_msat
+                self.balances["broker"] += hold.amount_msat
+                self._to(hold, InvoiceState.SETTLED)
+
+    def cancel(self, payment_hash: PaymentHash) -> None:
+        hold = self.holds.get(payment_hash)
+        if hold is None:
+            raise InvoiceNotFound("the node has no invoice under this payment hash")
+        if hold.state is InvoiceState.SETTLED:
+            raise AlreadySettled("this invoice is settled")
+        if hold.state is not InvoiceState.CANCELED:
+            self._to(hold, InvoiceState.CANCELED)
+
+    def pay(self, invoice: str, payment_hash: PaymentHash, fee_limit_msat: int, cltv_limit: int) -> Payout:
+        terms = read_invoice(invoice)
+        if terms.payment_hash != payment_hash or terms.amount_msat is None:
+            raise Refused("the invoice is for another payment hash; nothing was sent")
+        known = self.payments.get(payment_hash)
+        if self.clock.now() >= terms.expires_at:
+            expired = Payout(
+                status=PayoutStatus.FAILED, payment_hash=payment_hash, failure=PayoutFailure.INVOICE_EXPIRED
+            )
+            return self.track(payment_hash) if known is not None else expired
+        if known is None or known.status is PayoutStatus.FAILED:
+            self.payments[payment_hash] = Payment(
+                payment_hash, terms.amount_msat, fee_limit_msat, self.height + cltv_limit
+            )
+            queue = self.outcomes.get(payment_hash)
+            outcome = queue.pop(0) if queue else Outcome(fee_msat=fee_limit_msat // 2)
+            if cltv_limit < terms.min_final_cltv or (outcome.fee_msat or 0) > fee_limit_msat:
+                outcome = Outcome(failure=PayoutFailure.NO_ROUTE)
+            self.resolve(payment_hash, outcome)
+        return self.track(payment_hash)
+
+    def track(self, payment_hash: PaymentHash) -> Payout:
+        payment = self.payments.get(payment_hash)
+        if payment is None:
+            return Payout(
+                status=PayoutStatus.FAILED, payment_hash=payment_hash, failure=PayoutFailure.NEVER_SENT
+            )
+        succeeded = payment.status is PayoutStatus.SUCCEEDED
+        return Payout(
+            status=payment.status,
+            payment_hash=payment_hash,
+            preimage=self.preimages[payment_hash] if succeeded else None,
+            fee_msat=Msat(payment.fee_msat) if succeeded else None,
+            failure=payment.failure,
+        )
+
+    def look(self, payment_hash: PaymentHash) -> HoldInvoice | None:
+        hold = self.holds.get(payment_hash)
+        return None if hold is None else self._snapshot(hold)
+
+    def _snapshot(self, hold: Hold) -> HoldInvoice:
+        held = hold.state is not InvoiceState.CANCELED
+        return HoldInvoice(
+            payment_hash=hold.payment_hash,
+            state=hold.state,
+            value_msat=Msat(hold.value_msat),
+            accepted_msat=Msat(hold.amount_msat if held else 0),
+            min_expiry_height=hold.min_expiry,
+            payment_request=f"lnbcrt1{hold.payment_hash}",
+            htlc_count=len(hold.htlcs) if held else 0,
+            add_index=1,
+        )
+
+    def _to(self, hold: Hold, state: InvoiceState) -> None:
+        hold.state = state
+        self._remember(hold)
+        self._wake(hold)
+
+    def _remember(self, hold: Hold) -> None:
+        self.seen.setdefault(hold.payment_hash, []).append(self._snapshot(hold))
+
+    @staticmethod
+    def _wake(hold: Hold) -> None:
+        for waiter in hold.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        hold.waiters.clear()
+
+
+class Port:
+    """One broker's connection: the port `LightningNode`, and where the faults strike."""
+
+    def __init__(self, node: FaultyNode) -> None:
+        self._node = node
+        self.dead = False
+
+    async def add_hold(
+        self,
+        *,
+        payment_hash: PaymentHash,
+        value_msat: Msat,
+        expiry_seconds: int,
+        cltv_blocks: int,
+        memo: str,
+    ) -> str:
+        def effect() -> str:
+            return self._node.add_hold(payment_hash, value_msat, expiry_seconds, cltv_blocks)
+
+        return await self._call("add_hold", payment_hash, effect, value_msat=value_msat)
+
+    async def settle(self, preimage: Preimage) -> None:
+        await self._call("settle", preimage.payment_hash, lambda: self._node.settle(preimage))
+
+    async def cancel(self, payment_hash: PaymentHash) -> None:
+        await self._call("cancel", payment_hash, lambda: self._node.cancel(payment_hash))
+
+    async def lookup(self, payment_hash: PaymentHash) -> HoldInvoice | None:
+        return await self._call("lookup", payment_hash, lambda: self._node.look(payment_hash))
+
+    async def watch(self, payment_hash: PaymentHash) -> AsyncGenerator[HoldInvoice, None]:
+        while True:
+            hold = self._node.holds.get(payment_hash)
+            if self._node.down or not self._node.streaming:
+                raise LightningUnavailable("the stream of invoice states ended before a final one")
+            if hold is None:
+                raise InvoiceNotFound("the node has no invoice under this payment hash")
+            seen = self._node.look(payment_hash)
+            if seen is not None:
+                yield seen
+            if hold.state.is_final:
+                return
+            waiter = asyncio.get_running_loop().create_future()
+            hold.waiters.append(waiter)
+            await waiter
+
+    async def pay(
+        self,
+        *,
+        invoice: str,
+        payment_hash: PaymentHash,
+        fee_limit_msat: Msat,
+        cltv_limit: int,
+        timeout_seconds: int,
+    ) -> Payout:
+        def effect() -> Payout:
+            return self._node.pay(invoice, payment_hash, fee_limit_msat, cltv_limit)
+
+        def unknown() -> Payout:
+            return Payout(status=PayoutStatus.UNKNOWN, payment_hash=payment_hash)
+
+        amount = read_invoice(invoice).amount_msat or 0
+        return await self._call(
+            "pay",
+            payment_hash,
+            effect,
+            lost=unknown,
+            fee_limit_msat=fee_limit_msat,
+            cltv_limit=cltv_limit,
+            amount_msat=amount,
+        )
+
+    async def track(self, payment_hash: PaymentHash) -> Payout:
+        def unknown() -> Payout:
+            return Payout(status=PayoutStatus.UNKNOWN, payment_hash=payment_hash)
+
+        return await self._call("track", payment_hash, lambda: self._node.track(payment_hash), lost=unknown)
+
+    async def wait(self, payment_hash: PaymentHash, timeout: float) -> Payout:
+        def unknown() -> Payout:
+            return Payout(status=PayoutStatus.UNKNOWN, payment_hash=payment_hash)
+
+        return await self._call("wait", payment_hash, lambda: self._node.track(payment_hash), lost=unknown)
+
+    async def estimate_fee(
+        self,
+        *,
+        invoice_destination: str,
+        amount_msat: Msat,
+        final_cltv: int = 80,
+        cltv_limit: int | None = None,
+        route_hints: tuple[RouteHint, ...] = (),
+    ) -> RouteEstimate | None:
+        return RouteEstimate(fee_msat=Msat(0), time_lock_blocks=final_cltv + ROUTE_BLOCKS)
+
+    async def add_invoice(
+        self, *, value_msat: Msat, expiry_seconds: int, memo: str, final_cltv: int
+    ) -> CreatedInvoice:
+        raise Refused("this node sells nothing")
+
+    async def lookup_invoice(self, payment_hash: PaymentHash) -> HoldInvoice | None:
+        return self._node.look(payment_hash)
+
+    async def summary(self) -> NodeSummary:
+        def effect() -> NodeSummary:
+            return NodeSummary(
+                pubkey=OWN_NODE,
+                alias="faulty",
+                network="regtest",
+                block_height=self._node.height,
+                synced_to_chain=True,
+                synced_to_graph=True,
+                version="0.21.3-beta",
+                hold_expiry_delta=HOLD_EXPIRY_DELTA,
+            )
+
+        return await self._call("summary", None, effect)
+
+    async def local_balance_msat(self) -> Msat:
+        return Msat(self._node.balances["broker"])
+
+    async def blocks(self) -> AsyncGenerator[int, None]:
+        yield self._node.height
+
+    async def close(self) -> None:
+        self.dead = True
+
+    # --- faults -----------------------------------------------------------------------------------------
+
+    async def _call(
+        self,
+        name: str,
+        payment_hash: PaymentHash | None,
+        effect: Callable[[], T],
+        *,
+        lost: Callable[[], T] | None = None,
+        **facts: int,
+    ) -> T:
+        self._live()
+        node = self._node
+
+        def no_answer() -> T:
+            if lost is None:
+                raise LightningUnavailable("the node gives no answer")
+            return lost()
+
+        def happen() -> T:
+            if node.observer is not None:
+                node.observer.happened(name, payment_hash)
+            return effect()
+
+        if node.observer is not None:
+            node.observer.called(name, payment_hash, **facts)
+        fault = node.take_fault(name)
+        if node.down and fault not in (Fault.CRASH_BEFORE, Fault.CRASH_AFTER):
+            return no_answer()
+        match fault:
+            case None:
+                return happen()
+            case Fault.LOST_BEFORE:
+                return no_answer()
+            case Fault.NO_PERMISSION:
+                raise PermissionMissing("the macaroon does not allow this")
+            case Fault.CRASH_BEFORE:
+                self._die()
+            case Fault.LOST_AFTER:
+                happen()
+                return no_answer()
+            case Fault.CRASH_AFTER:
+                happen()
+                self._die()
+            case Fault.SLOW_BEFORE:
+                return await self._slowly(name, payment_hash, happen, no_answer, before=True)
+            case Fault.SLOW_AFTER:
+                try:
+                    answer = happen()
+                except LightningError as error:
+                    return await self._slowly(name, payment_hash, _raising(error), no_answer, before=False)
+                return await self._slowly(name, payment_hash, lambda: answer, no_answer, before=False)
+        raise AssertionError("unreachable")
+
+    async def _slowly(
+        self,
+        name: str,
+        payment_hash: PaymentHash | None,
+        happen: Callable[[], T],
+        no_answer: Callable[[], T],
+        *,
+        before: bool,
+    ) -> T:
+        arrived: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        def end(with_: Callable[[], T]) -> None:
+            try:
+                answer = with_()
+            except LightningError as error:
+                if not arrived.done():
+                    arrived.set_exception(error)
+            else:
+                if not arrived.done():
+                    arrived.set_result(answer)
+
+        letter = Letter(
+            name=name,
+            payment_hash=payment_hash,
+            sent_at=self._node.clock.now(),
+            deliver=lambda: end(happen),
+            drop=lambda: end(no_answer),
+            before=before,
+        )
+        self._node.wire.append(letter)
+        answer = await arrived
+        self._live()
+        return answer
+
+    def _live(self) -> None:
+        if self.dead:
+            raise Crash
+
+    def _die(self) -> None:
+        self.dead = True
+        raise Crash
+
+
+def _raising(error: LightningError) -> Callable[[], NoReturn]:
+    def fail() -> NoReturn:
+        raise error
+
+    return fail

@@ -1,0 +1,65 @@
+"""Whatever fails, whoever crashes: nobody pays for nothing, and nobody works unpaid.
+
+Lists of operations run against the real escrow service, jobs, reconciler and database, with a node in memory
+that loses answers, delays calls and kills brokers. `LIGHTWORK_TEST_PROFILE=nightly` runs many more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from escrow_checks import Auditor, Books
+from escrow_story import OPS, Op, Story
+from escrow_world import fast_folder, make_template, open_world
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+NIGHTLY = os.environ.get("LIGHTWORK_TEST_PROFILE") == "nightly"
+EXAMPLES = 3_000 if NIGHTLY else 60
+
+weighted = [name for name, weight in OPS.items() for _ in range(weight)]
+ops = st.builds(
+    Op,
+    name=st.sampled_from(weighted),
+    job=st.integers(0, 2),
+    broker=st.integers(0, 1),
+    number=st.integers(0, 1_023),
+)
+
+
+@pytest.fixture(scope="module")
+def template() -> Iterator[Path]:
+    with fast_folder() as folder:
+        yield make_template(folder)
+
+
+async def _play(template: Path, folder: Path, script: list[Op], *, brokers: int) -> list[str]:
+    async with open_world(template, folder, brokers=brokers) as world:
+        books = Books(world.path)
+        auditor = Auditor(books, world.node)
+        world.node.observer = auditor
+        story = Story(world, books, auditor)
+        try:
+            for op in (Op("hire", number=sum(op.number for op in script)), *script):
+                if breaches := await story.play(op):
+                    return [f"after {op}:", *breaches]
+            await story.heal(diligent=len(script) % 2 == 0)
+            return [*auditor.check_end(), *world.surprises]
+        finally:
+            books.close()
+
+
+@given(script=st.lists(ops, min_size=4, max_size=40), brokers=st.sampled_from([1, 1, 2]))
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    print_blob=True,
+)
+def test_no_fault_costs_anybody_money(template: Path, script: list[Op], brokers: int) -> None:
+    with fast_folder() as folder:
+        assert asyncio.run(_play(template, folder, script, brokers=brokers)) == []
