@@ -107,7 +107,8 @@ def _end(
     times = ", ".join(
         f"{part.replace('_', ' ')} {seconds:.1f} s" for part, seconds in summary.seconds.items()
     )
-    screen.say(f"\nEvery sum holds. Time: {times}.", style="bold green")
+    screen.say("\nEvery sum holds.", style="bold green")
+    screen.say(f"Time: {times}.", style="dim")
     if options.as_json:
         _show_json(summary.as_json(left_running=options.keep))
     return 0

@@ -71,7 +71,7 @@ def tell_how_to_play_on(folder: DemoFolder, summary: Summary, screen: Screen) ->
     screen.say("   In a new shell, as a buyer with the buyer's node:")
     screen.commands(
         [
-            (f". {_short(summary.shells['buyer'])}", "keys, broker and wallet, as variables"),
+            (f". {_short(summary.shells['buyer'])}", "sets key, broker, wallet"),
             ("lightwork search", ""),
             ("lightwork hire echo --text hi --max 20", ""),
             ("lightwork jobs", ""),
@@ -86,7 +86,7 @@ def tell_how_to_play_on(folder: DemoFolder, summary: Summary, screen: Screen) ->
         [
             (f"lightwork-regtest status --name {folder.name}", "balances and channels"),
             (f"lightwork-regtest mine 1 --name {folder.name}", ""),
-            ("make clean" if not option else f"scripts/demo.py{option} --down", "stops all of it"),
+            ("make clean" if not option else f"make demo ARGS='{option.strip()} --down'", "stops all of it"),
         ]
     )
 

@@ -162,7 +162,7 @@ class _Play:
         screen, summary = self._screen, self._summary
         port = int(summary.broker.rpartition(":")[2])
         broker_env = {**inherited(env), **broker_variables(self._network, folder, port=port)}
-        screen.say(f"   broker at {summary.broker}, for its LND only the macaroon of a broker", style="dim")
+        screen.say(f"   broker at {summary.broker}; its macaroon allows a broker's calls only", style="dim")
         screen.scene("$ lightwork search")
         screen.listings(_for_sale(self._market))
         audit, wealth = read_audit(broker_env), read_wealth(self._network)

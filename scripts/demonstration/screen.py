@@ -82,9 +82,7 @@ class Screen:
         event = seen.event
         when = f"   {seen.seconds:6.2f} s  "
         if event.kind == "job.provider_paid":
-            self.say(
-                f"{when}           the provider's own node has the money, the broker the proof", style="dim"
-            )
+            self.say(f"{when}           the provider's node is paid, the preimage known", style="dim")
         elif event.status is not self._status:
             self._status = event.status
             self._console.print(
@@ -96,13 +94,13 @@ class Screen:
 
     def _meaning(self, status: JobStatus) -> str:
         if status is JobStatus.DELIVERED and self._accepts is Acceptance.AUTO:
-            return "the result is here and fits the schema, which is enough for this task"
+            return "the result is here and fits the schema: accepted"
         return CAPABILITIES[status].meaning
 
     def htlc(self, held: Held) -> None:
         """The buyer's money, waiting in the buyer's own channel."""
         self.say(
-            f"                        LND of the buyer: HTLC of {held.amount_sat} sat waits, "
+            f"           LND of the buyer: HTLC of {held.amount_sat} sat waits, "
             f"expires in {held.expires_in_blocks} blocks",
             style="dim",
         )

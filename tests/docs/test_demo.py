@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -219,4 +220,28 @@ def test_a_machine_without_nodes_is_told_why_and_is_left_clean(tmp_path: Path) -
     assert done.returncode == 3
     assert "LIGHTWORK_BITCOIND is not set" in done.stderr
     assert "does not exist yet" in done.stderr
+    assert not (tmp_path / "regtest" / "demo").exists()
+
+
+def test_an_interrupt_half_way_leaves_nothing_behind(tmp_path: Path) -> None:
+    env = {**os.environ, "LIGHTWORK_STATE": str(tmp_path)}
+    script = [sys.executable, str(REPOSITORY / "scripts" / "demo.py")]
+    broker = tmp_path / "demo" / "demo" / "run" / "broker.pid"
+    with subprocess.Popen(script, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as running:
+        try:
+            until(
+                lambda: broker.exists() or running.poll() is not None,
+                what="the demo half-way",
+                seconds=2_000,
+            )
+            processes = Demo(tmp_path, Summary(ok=False, jobs=[])).processes()
+            running.send_signal(signal.SIGINT)
+            running.communicate()
+        finally:
+            running.kill()
+            run_demo(tmp_path, "--down")
+    assert running.returncode == 130
+    assert len(processes) == 5  # bitcoind, three LND nodes, the broker
+    assert [name for name, process in processes.items() if process.is_alive()] == []
+    assert not (tmp_path / "demo" / "demo").exists()
     assert not (tmp_path / "regtest" / "demo").exists()
