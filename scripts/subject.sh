@@ -10,7 +10,7 @@ if ! printf '%s\n' "$subject" |
     echo "The subject should read like \`fix(escrow): a payout is given up only after ...\`, not: $subject" >&2
     exit 1
 fi
-if [ "${#subject}" -gt 100 ]; then
-    echo "The subject has ${#subject} characters; 100 is the limit." >&2
+if [ "${#subject}" -gt 120 ]; then
+    echo "The subject has ${#subject} characters; 120 is the limit." >&2
     exit 1
 fi
