@@ -9,6 +9,7 @@ STAMP := $(VENV)/.synced
 STARTED := .lightwork/started
 UV := UV_PYTHON_DOWNLOADS=never scripts/uv.sh
 PYTEST := PYTHONPATH=tests $(BIN)/pytest -p part_times
+WITH_UV := PATH="$$PATH:$(CURDIR)/$(BIN)"
 NETWORK ?= default
 ARGS ?=
 COMPILE := pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --no-header \
@@ -19,7 +20,7 @@ COMPILE := pip compile pyproject.toml --universal --generate-hashes --no-emit-in
 .PHONY: demo
 demo: setup ## Nodes up, agents listed, a hire paid over Lightning, a refund; leaves a market to play with
 	@mkdir -p $(STARTED) && touch $(STARTED)/demo
-	@$(BIN)/python scripts/demo.py $(ARGS)
+	@$(WITH_UV) $(BIN)/python scripts/demo.py $(ARGS)
 
 .PHONY: test
 test: setup ## Every check and every test, real bitcoind and LND included; a missing node is a failure
@@ -77,7 +78,7 @@ bench: setup nodes ## A hire through the broker against the same escrow done raw
 .PHONY: up
 up: setup ## Start bitcoind and the LND nodes broker, buyer and provider
 	@mkdir -p $(STARTED) && touch $(STARTED)/$(NETWORK)
-	@$(BIN)/lightwork-regtest up --name $(NETWORK) $(ARGS)
+	@$(WITH_UV) $(BIN)/lightwork-regtest up --name $(NETWORK) $(ARGS)
 
 .PHONY: down
 down: setup ## Stop them; `make up` goes on with the same chain and channels
@@ -85,7 +86,7 @@ down: setup ## Stop them; `make up` goes on with the same chain and channels
 
 .PHONY: nodes
 nodes: setup ## Find, fetch or build bitcoind and lnd, and say which way served
-	@$(BIN)/python scripts/nodes.py
+	@$(WITH_UV) $(BIN)/python scripts/nodes.py
 
 ##@ The house
 

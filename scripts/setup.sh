@@ -16,3 +16,7 @@ fi
 echo "Syncing .venv with requirements/dev.lock" >&2
 printf -- '--editable .\n' | scripts/uv.sh pip sync --quiet --strict --python .venv/bin/python \
     --build-constraints requirements/dev.lock requirements/dev.lock -
+
+# For the ladder of lightwork_regtest, whose last rung installs a Go toolchain with pip or uv; make puts
+# .venv/bin behind PATH for it.
+ln -sf "$(scripts/uv.sh where)" .venv/bin/uv

@@ -1,10 +1,28 @@
 #!/bin/sh
 # Run uv: the one on PATH if it is new enough, else the pinned one of requirements/uv.txt, which is
-# installed once, with its hash checked, into the cache outside the repository.
+# installed once, with its hash checked, into the cache outside the repository. `uv.sh where` prints its path.
 set -eu
+
+serve() {
+    served=$1
+    shift
+    if [ "${1:-}" = where ]; then
+        printf '%s\n' "$served"
+        exit 0
+    fi
+    exec "$served" "$@"
+}
 
 minimum_minor=8 # 0.8: the first that has every option used here
 root=$(cd "$(dirname "$0")/.." && pwd)
+
+# Trust whom this machine trusts (a company's proxy, say), where it has a list; both names of the setting.
+for list in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem; do
+    if [ -r "$list" ]; then
+        export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS-true}" UV_NATIVE_TLS="${UV_NATIVE_TLS-true}"
+        break
+    fi
+done
 
 if found=$(command -v uv 2>/dev/null); then
     version=$("$found" --version 2>/dev/null | awk 'NR == 1 { print $2 }') || version=""
@@ -15,7 +33,7 @@ if found=$(command -v uv 2>/dev/null); then
     *[!0-9.]* | . | *. | .*) ;;
     *)
         if [ "$major" -gt 0 ] || [ "$minor" -ge "$minimum_minor" ]; then
-            exec "$found" "$@"
+            serve "$found" "$@"
         fi
         ;;
     esac
@@ -60,4 +78,4 @@ if [ ! -x "$uv" ]; then
     rm -rf "$making"
     trap - EXIT
 fi
-exec "$uv" "$@"
+serve "$uv" "$@"

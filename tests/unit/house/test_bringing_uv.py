@@ -69,6 +69,13 @@ def test_a_uv_that_was_fetched_once_is_not_fetched_again(machine: Path) -> None:
     assert (answer.returncode, answer.stdout, answer.stderr) == (0, "pinned: venv\n", "")
 
 
+def test_where_tells_the_path_of_the_uv_that_serves(machine: Path) -> None:
+    fetched = program(machine.parent / "cache" / f"uv-{PINNED}" / "bin" / "uv", "exit 1")
+    assert run("uv.sh", "where", path=machine).stdout == f"{fetched}\n"
+    own = program(machine / "uv", 'echo "uv 0.13.0"')
+    assert run("uv.sh", "where", path=machine).stdout == f"{own}\n"
+
+
 def test_a_machine_without_venv_and_pip_is_told_what_to_install(machine: Path) -> None:
     # Its own path is what scripts/python.sh prints, so both of uv.sh's attempts meet this program.
     broken = machine / "python3"
