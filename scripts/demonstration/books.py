@@ -56,10 +56,10 @@ class Moves:
 
 
 class Audit(BaseModel):
-    """What `lightwork broker audit --json` prints."""
+    """What `lightwork broker audit --json` prints; empty books by default."""
 
-    balances: dict[str, int]
-    breaches: tuple[str, ...]
+    balances: dict[str, int] = {}
+    breaches: tuple[str, ...] = ()
 
     @property
     def node_msat(self) -> int:

@@ -66,7 +66,8 @@ def tell_how_to_play_on(folder: DemoFolder, summary: Summary, screen: Screen) ->
     """Say what runs now, how to use it from another shell, and how to end it."""
     option = "" if folder.name == DEFAULT_NAME else f" --name {folder.name}"
     screen.scene("It all goes on running: play on")
-    screen.say(f"   API   {summary.broker}/docs   (OpenAPI: {summary.broker}/openapi.json)")
+    screen.say(f"   API   {summary.broker}/docs")
+    screen.say(f"         {summary.broker}/openapi.json")
     screen.say(f"   logs  {_short(str(folder.path / 'logs'))}")
     screen.say("   In a new shell, as a buyer with the buyer's node:")
     screen.commands(

@@ -59,15 +59,17 @@ class DemoFolder:
         """Remove everything in it."""
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def keep_books_of(self, node: str) -> None:
-        """Keep the broker's books only if they are those of this node (its public key).
+    def keep_books_of(self, node: str) -> bool:
+        """Keep the broker's books only if they are those of this node (its public key); tell whether.
 
         A new network has new nodes: what was written down about others would be wrong about them.
         """
         mark = self.path / "node.json"
-        if _read(mark) != node:
-            shutil.rmtree(self.broker_data, ignore_errors=True)
-            mark.write_text(json.dumps(node))
+        if _read(mark) == node:
+            return True
+        shutil.rmtree(self.broker_data, ignore_errors=True)
+        mark.write_text(json.dumps(node))
+        return False
 
 
 def _read(mark: Path) -> object:

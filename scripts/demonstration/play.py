@@ -11,6 +11,7 @@ from typing import Protocol
 from pydantic import BaseModel, JsonValue
 
 from demonstration.books import (
+    Audit,
     Check,
     Moves,
     check_ledger,
@@ -36,7 +37,7 @@ from lightwork_contracts.wire.market import ListingView
 from lightwork_regtest import Network
 from lightwork_regtest.progress import Progress
 
-TEXT = "the sats in this table are real, on regtest"
+TEXT = "hi from regtest"
 TASKS = frozenset({"echo", "chain-tip", "stumble"})
 
 
@@ -100,9 +101,13 @@ def play(folder: DemoFolder, *, env: Mapping[str, str], screen: Screen, progress
             screen.found_running(network.description.programs)
         folder.make()
         with summary.timed("broker_and_agents"):
-            _open_market(folder, network, summary, env=env, screen=screen, progress=progress)
+            replaced = stop_children(folder)
+            old_books = folder.keep_books_of(network.node("broker").pubkey)
+            _open_market(
+                folder, network, summary, env=env, screen=screen, progress=progress, replaced=replaced
+            )
         with _market(env_of_buyer(folder, network, broker=summary.broker)) as market:
-            _Play(network, market, summary, screen).run(folder, env=env)
+            _Play(network, market, summary, screen).run(folder, env=env, old_books=old_books)
     return summary
 
 
@@ -123,11 +128,11 @@ def _open_market(
     env: Mapping[str, str],
     screen: Screen,
     progress: Progress,
+    replaced: tuple[str, ...],
 ) -> None:
     screen.scene("A broker, and three agents that sell tasks")
-    if replaced := stop_children(folder):
+    if replaced:
         screen.say(f"   replacing those of an earlier demo: {', '.join(replaced)}", style="dim")
-    folder.keep_books_of(network.node("broker").pubkey)
     children = Children(folder, network, env=env)
     with progress.step("Starting the broker"):
         summary.broker = children.start_broker()
@@ -158,14 +163,15 @@ class _Play:
         self._summary = summary
         self._screen = screen
 
-    def run(self, folder: DemoFolder, *, env: Mapping[str, str]) -> None:
+    def run(self, folder: DemoFolder, *, env: Mapping[str, str], old_books: bool) -> None:
         screen, summary = self._screen, self._summary
         port = int(summary.broker.rpartition(":")[2])
         broker_env = {**inherited(env), **broker_variables(self._network, folder, port=port)}
         screen.say(f"   broker at {summary.broker}; its macaroon allows a broker's calls only", style="dim")
         screen.scene("$ lightwork search")
         screen.listings(_for_sale(self._market))
-        audit, wealth = read_audit(broker_env), read_wealth(self._network)
+        audit = read_audit(broker_env) if old_books else Audit()
+        wealth = read_wealth(self._network)
         with summary.timed("jobs"):
             self._echo()
             self._chain_tip()

@@ -29,6 +29,9 @@ _STYLE = {
 }
 
 
+INDENT = 3
+
+
 class Screen:
     """Everything that the demo says."""
 
@@ -57,17 +60,27 @@ class Screen:
 
     def listings(self, listings: Sequence[ListingView]) -> None:
         """What is for sale."""
+        rows = [
+            (
+                listing.content.name,
+                format_msat(price.msat)
+                if isinstance(price := listing.content.price, FixedPrice)
+                else "by quote",
+                listing.content.agent_name,
+                listing.content.description.splitlines()[0],
+            )
+            for listing in listings
+        ]
+        # Only the last column may be cut: rich would take the room from the price as well.
+        room = (
+            self._console.width
+            - INDENT
+            - sum(2 + max(len(row[column]) for row in rows) for column in range(3))
+        )
         table = _table("task", "price", "agent", "what it does")
-        for column in table.columns:
-            column.no_wrap, column.overflow = True, "ellipsis"
-        for listing in listings:
-            content = listing.content
-            price = format_msat(content.price.msat) if isinstance(content.price, FixedPrice) else "by quote"
-            table.add_row(content.name, price, content.agent_name, content.description.splitlines()[0])
-        for column in table.columns[:-1]:
-            # Only the last one may be cut.
-            column.min_width = max(len(str(cell)) for cell in column.cells)
-        self._console.print(Padding(table, (0, 0, 0, 3)))
+        for task, price, agent, does in rows:
+            table.add_row(task, price, agent, does if len(does) <= room else f"{does[: room - 1].rstrip()}…")
+        self._console.print(Padding(table, (0, 0, 0, INDENT)))
 
     def quoted(self, quote: QuoteView) -> None:
         """The signed price."""
@@ -135,7 +148,7 @@ class Screen:
                 for part, amount in (("its fee", job.quote.fee_msat), ("routing budget, unspent", unspent)):
                     table.add_row(f"  {part}", "", "", format_msat(amount), style="dim")
         self.say()
-        self._console.print(Padding(table, (0, 0, 0, 3)))
+        self._console.print(Padding(table, (0, 0, 0, INDENT)))
 
     def checks(self, checks: Sequence[Check]) -> None:
         """The claims, and whether they hold."""
