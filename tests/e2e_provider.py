@@ -197,6 +197,12 @@ class HandBuyer:
         quote = await self.quote(provider, text)
         return JobForBuyer.model_validate(await self.client.post("/v1/jobs", {"quote_id": quote.id}))
 
+    async def hire_task(self, task: str, text: str, *, key: str) -> JobForBuyer:
+        """Hire in one call under an Idempotency-Key; the same call again gives the same job."""
+        request: dict[str, JsonValue] = {"task": task, "input": {"text": text}}
+        answer = await self.client.post("/v1/jobs", {"request": request}, headers={"Idempotency-Key": key})
+        return JobForBuyer.model_validate(answer)
+
     def pay(self, job: JobForBuyer) -> asyncio.Task[Payment]:
         """Begin to pay; the payment ends when the job does."""
         assert job.invoice is not None

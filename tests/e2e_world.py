@@ -14,7 +14,7 @@ from e2e_waiting import until
 
 from lightwork import Agent, LndWallet, Market, Profile, Runner
 from lightwork.broker import Broker
-from lightwork.connection import BrokerConnection
+from lightwork.connection import Backoff, BrokerConnection
 from lightwork_contracts.signed.keys import SecretKey
 from lightwork_contracts.status import JobStatus
 from lightwork_contracts.wire.jobs import JobForBuyer
@@ -43,6 +43,10 @@ class World:
         self.clients.append(client)
         return client
 
+    def operator(self) -> SignedClient:
+        """Return a client that signs with the broker's own key."""
+        return self.client(key=SecretKey.read(self.broker.data_dir / "broker.key"))
+
     @asynccontextmanager
     async def market(self, *, key: SecretKey | None = None) -> AsyncGenerator[Market]:
         """A buyer with a new key and the buyer node's wallet."""
@@ -56,7 +60,8 @@ class World:
     ) -> AsyncGenerator[Runner]:
         """A runner in this process, listed and asking for work, stopped at the end."""
         own = key or new_key()
-        broker = Broker(BrokerConnection(self.broker.url, key=own))
+        # A runner waits up to half a minute between its tries by default: too long for a test.
+        broker = Broker(BrokerConnection(self.broker.url, key=own, backoff=Backoff(most=0.5)))
         runner = Runner(
             agents,
             broker=broker,
@@ -85,9 +90,22 @@ class World:
         return await asyncio.to_thread(self.network.mine, blocks)
 
 
+    async def height(self) -> int:
+        return (await asyncio.to_thread(self.network.node("broker").info)).block_height
+
+
 def wallet_of(network: Network, name: str) -> LndWallet:
     node = network.node(name)
     return LndWallet.from_files(url=node.rest_url, tls_cert=node.tls_cert, macaroon=node.role_macaroon)
+
+
+def expiry_of(network: Network, payment_hash: str) -> int:
+    """Return the height at which the HTLC that the broker's node holds for this hash expires."""
+    return min(
+        htlc.expiry_height
+        for htlc in network.node("broker").pending_htlcs()
+        if htlc.payment_hash == payment_hash and htlc.incoming
+    )
 
 
 async def until_status(market: Market, job_id: str, *wanted: JobStatus, seconds: float = 20) -> JobForBuyer:

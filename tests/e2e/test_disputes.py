@@ -22,18 +22,14 @@ async def rejected(market: Market) -> Job:
     return job
 
 
-async def rule(world: World, job: Job, verdict: str) -> None:
-    done = await world.broker.command("rule", job.id, verdict, "--reason", "looked at both sides")
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 async def test_a_rejected_result_is_paid_for_if_the_operator_releases_it(shop: World, market: Market) -> None:
     async with shop.money.moves() as moved:
         job = await rejected(market)
         with pytest.raises(JobDisputed):
             await job.wait()
         assert await shop.money.held(job.view.quote.payment_hash) == {"buyer", "broker"}
-        await rule(shop, job, "--release")
+        done = await shop.broker.command("rule", job.id, "--release", "--reason", "it is what was asked for")
+        assert done.returncode == 0, done.stdout + done.stderr
         await until_status(market, job.id, JobStatus.SETTLED)
         moved.sold(job.view.quote)
 
@@ -43,7 +39,8 @@ async def test_a_rejected_result_is_refunded_and_taken_back_if_the_operator_says
 ) -> None:
     async with shop.money.moves():
         job = await rejected(market)
-        await rule(shop, job, "--refund")
+        ruling = {"release": False, "reason": "it is not what was asked for"}
+        await shop.operator().post(f"/v1/jobs/{job.id}/ruling", ruling)
         ended = await until_status(market, job.id, JobStatus.REFUNDED)
         assert ended.error is not None
         assert ended.error.code == "ruled_refund"
@@ -63,8 +60,8 @@ async def test_only_the_operator_rules_and_only_on_a_dispute(world: World) -> No
         for party in (buyer.client, provider.client):
             answer = await party.call("POST", f"/v1/jobs/{job.id}/ruling", ruling)
             refused(answer, ProblemCode.FORBIDDEN, status=403)
-        early = await world.broker.command("rule", job.id, "--refund", "--reason", "there is no dispute")
-        assert early.returncode == 1
+        early = await world.operator().call("POST", f"/v1/jobs/{job.id}/ruling", ruling)
+        refused(early, ProblemCode.WRONG_STATUS, status=409)
         for action in ("accept", "reject"):
             body = {"reason": "not mine"} if action == "reject" else None
             answer = await provider.client.call("POST", f"/v1/jobs/{job.id}/{action}", body)
