@@ -21,7 +21,7 @@ class Audit:
 
 async def audit(database: Database) -> Audit:
     """Recompute every balance; escrow accounts must be zero unless their job is still being paid out."""
-    async with database.read() as tx:
+    async with database.scan() as tx:
         balances = await ledger.balances(tx)
         counts = await escrows.count(tx)
         between = {f"escrow:{job}" for job in await escrows.paid_out_not_settled(tx)}

@@ -2,26 +2,36 @@
 
 SQLite runs in WAL mode with `synchronous=FULL`, so that a committed row outlives a power cut, and every
 write begins with BEGIN IMMEDIATE, so that a transaction never fails half-way for want of the write lock.
+
+Statements run where they are called: they touch cached pages and are over in microseconds, less than handing
+them to a thread and back takes. What waits for the disk, the commit, runs in a thread; whoever wants to write
+meanwhile waits and then shares the next commit, so one sync of the disk serves all of them (group commit).
 """
 
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
-from sqlalchemy import event
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import SQLModel
 
-_writing: ContextVar[bool] = ContextVar("lightwork_writing", default=False)
+from lightwork_broker.db.statements import Row as Row
+from lightwork_broker.db.statements import prepare
 
-Row = sa.RowMapping
+T = TypeVar("T")
+
+BUSY_SECONDS = 10.0
+"""How long a write waits for another program that has the write lock."""
+BUSY_POLL_SECONDS = 0.01
+SCANS_AT_ONCE = 4
+
+_writing: ContextVar[bool] = ContextVar("lightwork_writing", default=False)
 
 
 def table_of(model: type[SQLModel]) -> sa.Table:
@@ -39,97 +49,228 @@ def forbid_open_transaction() -> None:
         raise TransactionOpen("no RPC while a transaction is open")
 
 
+class TransactionLost(RuntimeError):
+    """The database rolled back a transaction that another one's failure took with it; nothing was stored."""
+
+
 class Transaction:
-    """One open transaction: targeted statements, and callbacks for after the commit."""
+    """One open transaction: targeted statements, and callbacks for after the commit.
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    Values for a statement that is a constant of its module are given by the names of its parameters or columns.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._after_commit: list[Callable[[], object]] = []
+        self.after_commit_actions: list[Callable[[], object]] = []
 
-    async def run(self, statement: sa.Executable) -> int:
+    async def run(self, statement: sa.Executable, **values: object) -> int:
         """Execute a statement and return how many rows it changed."""
-        result = await self._connection.execute(statement)
-        return cast("sa.CursorResult[Any]", result).rowcount
+        return (await self._call(statement, values))[1].rowcount
 
-    async def insert(self, statement: sa.Insert) -> int:
+    async def insert(self, statement: sa.Insert, **values: object) -> int:
         """Execute an insert and return the new row's integer primary key."""
-        result = await self._connection.execute(statement)
-        key = cast("sa.CursorResult[Any]", result).inserted_primary_key
-        return int(key[0]) if key and isinstance(key[0], int) else 0
+        return (await self._call(statement, values))[1].lastrowid or 0
 
-    async def one(self, statement: sa.Executable) -> Row | None:
-        return (await self._connection.execute(statement)).mappings().first()
+    async def one(self, statement: sa.Executable, **values: object) -> Row | None:
+        rows = (await self._call(statement, values))[0]
+        return rows[0] if rows else None
 
-    async def all(self, statement: sa.Executable) -> list[Row]:
-        return list((await self._connection.execute(statement)).mappings().all())
+    async def all(self, statement: sa.Executable, **values: object) -> list[Row]:
+        return (await self._call(statement, values))[0]
 
-    async def value(self, statement: sa.Executable) -> Any:
-        return (await self._connection.execute(statement)).scalar()
+    async def value(self, statement: sa.Executable, **values: object) -> Any:
+        row = await self.one(statement, **values)
+        return next(iter(row.values())) if row else None
 
     def after_commit(self, action: Callable[[], object]) -> None:
         """Call `action` once the transaction is durable; not at all if it is rolled back."""
-        self._after_commit.append(action)
+        self.after_commit_actions.append(action)
 
-    def committed(self) -> None:
-        for action in self._after_commit:
-            action()
+    async def _call(
+        self, statement: sa.Executable, values: dict[str, object]
+    ) -> tuple[list[Row], sqlite3.Cursor]:
+        return self._execute(statement, values)
+
+    def _execute(
+        self, statement: sa.Executable, values: dict[str, object]
+    ) -> tuple[list[Row], sqlite3.Cursor]:
+        prepared = prepare(statement, tuple(values))
+        cursor = prepared.execute(self._connection, values)
+        return (prepared.rows(cursor) if cursor.description else []), cursor
+
+
+class _Scan(Transaction):
+    """A read transaction whose statements may look at many rows: each runs in a thread."""
+
+    async def _call(
+        self, statement: sa.Executable, values: dict[str, object]
+    ) -> tuple[list[Row], sqlite3.Cursor]:
+        loop = asyncio.get_running_loop()
+        return await _to_the_end(loop.run_in_executor(None, lambda: self._execute(statement, values)))
+
+
+class _Batch:
+    """The transactions that one commit will make durable."""
+
+    def __init__(self) -> None:
+        self.durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.actions: list[Callable[[], object]] = []
+
+    def fail(self, error: Exception) -> None:
+        self.durable.set_exception(error)
+        self.durable.exception()  # looked at: each that waits for it raises it
 
 
 class Database:
-    """The two doors: `write()` for one short transaction at a time, `read()` for any number."""
+    """The doors: `write()` for one short transaction at a time, `read()` and `scan()` for any number."""
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._writer = _sqlite_engine(path, readers=0)
-        self._readers = _sqlite_engine(path, readers=4)
-        self._write_lock = asyncio.Lock()
+        self._writer: sqlite3.Connection | None = None
+        self._readers: list[sqlite3.Connection] = []
+        self._turn = asyncio.Lock()
+        self._scans = asyncio.Semaphore(SCANS_AT_ONCE)
+        self._batch: _Batch | None = None
+        self._commit_asked = False
+        self._committing: set[asyncio.Task[None]] = set()
+        self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
 
     @asynccontextmanager
     async def write(self) -> AsyncGenerator[Transaction]:
-        """Open the write transaction; commit at the end, roll back on any error."""
+        """Open a write transaction; on return it is durable, after an error it has left no trace."""
         if _writing.get():
             raise TransactionOpen("a write transaction is already open in this task")
-        async with self._write_lock:
+        async with self._turn:
+            writer = self._open_writer()
+            batch = self._batch = self._batch or await self._begin(writer)
+            transaction = Transaction(writer)
+            writer.execute("SAVEPOINT one")
             token = _writing.set(True)
             try:
-                async with self._writer.begin() as connection:
-                    transaction = Transaction(connection)
-                    yield transaction
+                yield transaction
+            except BaseException:
+                self._undo(writer, batch)
+                raise
+            else:
+                writer.execute("RELEASE one")
+                batch.actions.extend(transaction.after_commit_actions)
             finally:
                 _writing.reset(token)
-        transaction.committed()
+                self._ask_for_commit()
+        await asyncio.shield(batch.durable)
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[Transaction]:
-        """Open a read transaction: one consistent snapshot."""
-        async with self._readers.connect() as connection:
+        """Open a read transaction, one consistent snapshot, for statements that find rows by an index."""
+        connection = self._open_snapshot()
+        try:
             yield Transaction(connection)
+        finally:
+            self._close_snapshot(connection)
+
+    @asynccontextmanager
+    async def scan(self) -> AsyncGenerator[Transaction]:
+        """Open a read transaction for statements that may look at many rows; nobody else waits for them."""
+        async with self._scans:
+            connection = self._open_snapshot()
+            try:
+                yield _Scan(connection)
+            finally:
+                self._close_snapshot(connection)
 
     async def close(self) -> None:
-        await self._writer.dispose()
-        await self._readers.dispose()
+        """Wait for the last commit and close the file."""
+        await asyncio.gather(*self._committing, return_exceptions=True)
+        for connection in (*self._readers, *([self._writer] if self._writer else [])):
+            connection.close()
+        self._readers.clear()
+        self._writer = None
+        self._disk.shutdown()
+
+    async def _begin(self, writer: sqlite3.Connection) -> _Batch:
+        """Take the write lock. Another program may have it: then ask again, without holding up the loop."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + BUSY_SECONDS
+        while True:
+            try:
+                writer.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or loop.time() > deadline:
+                    raise
+                await asyncio.sleep(BUSY_POLL_SECONDS)
+            else:
+                return _Batch()
+
+    def _ask_for_commit(self) -> None:
+        # By a task of its own: it takes its turn behind all who wait now, so they share the commit, and no
+        # cancellation of any of them leaves the others without it.
+        if not self._commit_asked:
+            self._commit_asked = True
+            task = asyncio.create_task(self._commit(), name="commit")
+            self._committing.add(task)
+            task.add_done_callback(self._committing.discard)
+
+    async def _commit(self) -> None:
+        async with self._turn:
+            self._commit_asked = False
+            batch, writer, self._batch = self._batch, self._open_writer(), None
+            if batch is None:
+                return
+            loop = asyncio.get_running_loop()
+            try:
+                await _to_the_end(loop.run_in_executor(self._disk, lambda: writer.execute("COMMIT")))
+            except asyncio.CancelledError:
+                batch.durable.cancel()
+                raise
+            except sqlite3.Error as error:
+                if writer.in_transaction:
+                    writer.execute("ROLLBACK")
+                batch.fail(error)
+            else:
+                for action in batch.actions:
+                    loop.call_soon(action)
+                batch.durable.set_result(None)
+
+    def _undo(self, writer: sqlite3.Connection, batch: _Batch) -> None:
+        if writer.in_transaction:
+            writer.execute("ROLLBACK TO one")
+            writer.execute("RELEASE one")
+        else:
+            # A full disk, for one, makes SQLite roll back everything that was open.
+            self._batch = None
+            batch.fail(TransactionLost("the database gave up the transactions that were open"))
+
+    def _open_writer(self) -> sqlite3.Connection:
+        if self._writer is None:
+            self._writer = _connect(self.path)
+            # It must not sleep on the event loop: `_begin` waits in its stead.
+            self._writer.execute("PRAGMA busy_timeout=0")
+        return self._writer
+
+    def _open_snapshot(self) -> sqlite3.Connection:
+        connection = self._readers.pop() if self._readers else _connect(self.path)
+        connection.execute("BEGIN")
+        return connection
+
+    def _close_snapshot(self, connection: sqlite3.Connection) -> None:
+        connection.execute("ROLLBACK")
+        self._readers.append(connection)
 
 
-def _sqlite_engine(path: str, *, readers: int) -> AsyncEngine:
-    engine = create_async_engine(
-        f"sqlite+aiosqlite:///{path}",
-        pool_size=max(readers, 1),
-        max_overflow=0,
-        pool_timeout=30,
-        connect_args={"timeout": 10},
+async def _to_the_end(work: asyncio.Future[T]) -> T:
+    """Wait for work in a thread, also through a cancellation: its connection is not free before its end."""
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait({work})
+        raise
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    # BEGIN and COMMIT are ours to say; one connection works for one caller at a time, in whichever thread.
+    connection = sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=512
     )
-    begin = "BEGIN" if readers else "BEGIN IMMEDIATE"
-
-    def on_connect(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-        connection.isolation_level = None  # pyright: ignore[reportAttributeAccessIssue]  (sqlite3's own attribute)
-        cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000"):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    def on_begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql(begin)
-
-    event.listen(engine.sync_engine, "connect", on_connect)
-    event.listen(engine.sync_engine, "begin", on_begin)
-    return engine
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection

@@ -124,9 +124,20 @@ _escrow = table_of(EscrowRow)
 _event = table_of(EscrowEventRow)
 _FIELDS = tuple(field.name for field in fields(Escrow))
 
+_INSERT = sa.insert(_escrow)
+_GET = sa.select(_escrow).where(_escrow.c.id == sa.bindparam("the_id"))
+_BY_HASH = sa.select(_escrow.c.id).where(_escrow.c.payment_hash == sa.bindparam("the_hash"))
+_IN_STATE = sa.and_(_escrow.c.id == sa.bindparam("the_id"), _escrow.c.state == sa.bindparam("the_state"))
+_CHANGE = sa.update(_escrow).where(_IN_STATE).returning(*_escrow.c)
+_NOTE = sa.update(_escrow).where(_IN_STATE)
+_DUE = sa.select(_escrow.c.id).where(
+    _escrow.c.state == EscrowState.RELEASING.value, _escrow.c.retry_at <= sa.bindparam("now")
+)
+_INSERT_EVENT = sa.insert(_event)
+
 
 def _read(row: Row) -> Escrow:
-    values = {name: row[name] for name in _FIELDS}
+    values = dict(row)
     values["state"] = EscrowState(values["state"])
     return Escrow(**values)
 
@@ -134,18 +145,18 @@ def _read(row: Row) -> Escrow:
 async def insert(tx: Transaction, escrow: Escrow) -> None:
     """Add the intent row, payment hash included, before anything is asked of the node."""
     values = {name: getattr(escrow, name) for name in _FIELDS}
-    await tx.run(sa.insert(_escrow).values(values))
+    await tx.run(_INSERT, **values)
     await _log(tx, escrow_id=escrow.id, event="created", before=None, to=escrow.state, at=escrow.created_at)
 
 
 async def get(tx: Transaction, escrow_id: JobId) -> Escrow | None:
-    row = await tx.one(sa.select(_escrow).where(_escrow.c.id == escrow_id))
+    row = await tx.one(_GET, the_id=escrow_id)
     return None if row is None else _read(row)
 
 
 async def hash_is_used(tx: Transaction, payment_hash: PaymentHash) -> bool:
     """Tell whether a payment hash guards any escrow, ended ones included (W3)."""
-    return await tx.value(sa.select(_escrow.c.id).where(_escrow.c.payment_hash == payment_hash)) is not None
+    return await tx.value(_BY_HASH, the_hash=payment_hash) is not None
 
 
 async def change(
@@ -165,23 +176,21 @@ async def change(
         IllegalTransition: the table has no such edge.
     """
     target = after(escrow.state, event)
-    changed = await tx.run(
-        sa.update(_escrow)
-        .where(_escrow.c.id == escrow.id, _escrow.c.state == escrow.state)
-        .values(state=target.value, updated_at=now, **values)
+    row = await tx.one(
+        _CHANGE,
+        the_id=escrow.id,
+        the_state=escrow.state.value,
+        **{**values, "state": target.value, "updated_at": now},
     )
-    if changed != 1:
+    if row is None:
         return None
     await _log(tx, escrow_id=escrow.id, event=event, before=escrow.state, to=target, at=now, data=data)
-    return await get(tx, escrow.id)
+    return _read(row)
 
 
 async def note(tx: Transaction, escrow: Escrow, **values: str | int | float | None) -> bool:
     """Record facts about an escrow without changing its state, if it is still in that state."""
-    changed = await tx.run(
-        sa.update(_escrow).where(_escrow.c.id == escrow.id, _escrow.c.state == escrow.state).values(**values)
-    )
-    return changed == 1
+    return await tx.run(_NOTE, the_id=escrow.id, the_state=escrow.state.value, **values) == 1
 
 
 async def unfinished(tx: Transaction, *states: EscrowState) -> list[JobId]:
@@ -196,8 +205,7 @@ async def unfinished(tx: Transaction, *states: EscrowState) -> list[JobId]:
 
 async def due(tx: Transaction, *, now: float) -> list[JobId]:
     """Return the escrows whose next step waits for a time that has come."""
-    retry = sa.and_(_escrow.c.state == EscrowState.RELEASING.value, _escrow.c.retry_at <= now)
-    return [row["id"] for row in await tx.all(sa.select(_escrow.c.id).where(retry))]
+    return [row["id"] for row in await tx.all(_DUE, now=now)]
 
 
 async def out_of_blocks(tx: Transaction, *, height: int) -> list[JobId]:
@@ -243,12 +251,11 @@ async def _log(
     data: dict[str, JsonValue] | None = None,
 ) -> None:
     await tx.run(
-        sa.insert(_event).values(
-            escrow_id=escrow_id,
-            event=event,
-            from_state=None if before is None else before.value,
-            to_state=to.value,
-            data=json.dumps(data or {}),
-            at=at,
-        )
+        _INSERT_EVENT,
+        escrow_id=escrow_id,
+        event=event,
+        from_state=None if before is None else before.value,
+        to_state=to.value,
+        data=json.dumps(data or {}),
+        at=at,
     )

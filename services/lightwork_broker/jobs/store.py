@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import sqlalchemy as sa
 from pydantic import JsonValue
@@ -113,29 +113,68 @@ class Job:
 _job = table_of(JobRow)
 _event = table_of(JobEventRow)
 _FIELDS = tuple(field.name for field in fields(Job))
+_INSERT = sa.insert(_job)
+_GET = sa.select(_job).where(_job.c.id == sa.bindparam("the_id"))
+_BY_QUOTE = sa.select(_job).where(_job.c.quote_id == sa.bindparam("the_quote"))
+_UPDATE = sa.update(_job).where(_job.c.id == sa.bindparam("the_id"))
+_HELD = sa.and_(
+    _job.c.id == sa.bindparam("the_id"),
+    _job.c.status == sa.bindparam("the_status"),
+    _job.c.epoch == sa.bindparam("the_epoch"),
+)
+_CHANGE = sa.update(_job).where(_HELD).returning(*_job.c)
+_NOTE = sa.update(_job).where(_HELD)
+_INSERT_EVENT = sa.insert(_event)
+_EVENTS = (
+    sa.select(_event)
+    .where(_event.c.job_id == sa.bindparam("the_id"), _event.c.seq > sa.bindparam("after_seq"))
+    .order_by(_event.c.seq)
+    .limit(sa.bindparam("most"))
+)
+_FUNDED = (
+    sa.select(_job)
+    .where(
+        _job.c.provider == sa.bindparam("the_provider"),
+        _job.c.status == JobStatus.FUNDED.value,
+        sa.or_(_job.c.deadline.is_(None), _job.c.deadline > sa.bindparam("now")),
+    )
+    .order_by(_job.c.id)
+    .limit(sa.bindparam("most"))
+)
 _TERMINAL = [status.value for status in JobStatus if CAPABILITIES[status].terminal]
+_OVERDUE = (
+    sa.select(_job)
+    .where(
+        _job.c.status.not_in(_TERMINAL),
+        sa.or_(
+            sa.and_(_job.c.deadline.is_not(None), _job.c.deadline <= sa.bindparam("now")),
+            sa.and_(_job.c.status == JobStatus.WORKING.value, _job.c.lease_until <= sa.bindparam("now")),
+        ),
+    )
+    .limit(200)
+)
 
 
 def _read(row: Row) -> Job:
-    values = {name: row[name] for name in _FIELDS}
+    values = dict(row)
     values["status"] = JobStatus(values["status"])
     values["acceptance"] = Acceptance(values["acceptance"])
     return Job(**values)
 
 
 async def insert(tx: Transaction, job: Job) -> Job:
-    await tx.run(sa.insert(_job).values({name: getattr(job, name) for name in _FIELDS}))
+    await tx.run(_INSERT, **{name: getattr(job, name) for name in _FIELDS})
     await append_event(tx, job.id, kind="job.quoted", status=job.status, at=job.created_at)
     return job
 
 
 async def get(tx: Transaction, job_id: str) -> Job | None:
-    row = await tx.one(sa.select(_job).where(_job.c.id == job_id))
+    row = await tx.one(_GET, the_id=job_id)
     return None if row is None else _read(row)
 
 
 async def by_quote(tx: Transaction, quote_id: QuoteId) -> Job | None:
-    row = await tx.one(sa.select(_job).where(_job.c.quote_id == quote_id))
+    row = await tx.one(_BY_QUOTE, the_quote=quote_id)
     return None if row is None else _read(row)
 
 
@@ -157,16 +196,18 @@ async def change(
         WrongStatus: the table has no such edge for this actor.
     """
     target = after(job.status, kind, actor=actor)
-    changed = await tx.run(
-        sa.update(_job)
-        .where(_job.c.id == job.id, _job.c.status == job.status.value, _job.c.epoch == job.epoch)
-        .values(status=target.value, updated_at=now, **values)
+    row = await tx.one(
+        _CHANGE,
+        the_id=job.id,
+        the_status=job.status.value,
+        the_epoch=job.epoch,
+        **{**values, "status": target.value, "updated_at": now},
     )
-    if changed != 1:
+    if row is None:
         return None
     told: dict[str, JsonValue] = {"by": actor.value, **(data or {})}
-    await append_event(tx, job.id, kind=f"job.{kind}", status=target, at=now, data=told)
-    return await get(tx, job.id)
+    seq = await append_event(tx, job.id, kind=f"job.{kind}", status=target, at=now, data=told)
+    return replace(_read(row), last_event=seq)
 
 
 async def append_event(
@@ -180,11 +221,9 @@ async def append_event(
 ) -> int:
     """Add one numbered event, and remember its number on the job."""
     seq = await tx.insert(
-        sa.insert(_event).values(
-            job_id=job_id, kind=kind, status=status.value, data=json.dumps(data or {}), at=at
-        )
+        _INSERT_EVENT, job_id=job_id, kind=kind, status=status.value, data=json.dumps(data or {}), at=at
     )
-    await tx.run(sa.update(_job).where(_job.c.id == job_id).values(last_event=seq))
+    await tx.run(_UPDATE, the_id=job_id, last_event=seq)
     return seq
 
 
@@ -202,9 +241,7 @@ async def note_progress(
     if progress is not None or note is not None:
         values |= {"progress": progress, "progress_note": note}
     changed = await tx.run(
-        sa.update(_job)
-        .where(_job.c.id == job.id, _job.c.status == JobStatus.WORKING.value, _job.c.epoch == job.epoch)
-        .values(values)
+        _NOTE, the_id=job.id, the_status=JobStatus.WORKING.value, the_epoch=job.epoch, **values
     )
     if changed == 1 and (progress is not None or note is not None):
         data: dict[str, JsonValue] = {"progress": progress, "note": note}
@@ -213,12 +250,7 @@ async def note_progress(
 
 
 async def events(tx: Transaction, job_id: JobId, *, after_seq: int, limit: int = 100) -> list[JobEvent]:
-    rows = await tx.all(
-        sa.select(_event)
-        .where(_event.c.job_id == job_id, _event.c.seq > after_seq)
-        .order_by(_event.c.seq)
-        .limit(limit)
-    )
+    rows = await tx.all(_EVENTS, the_id=job_id, after_seq=after_seq, most=limit)
     return [
         JobEvent(
             seq=row["seq"],
@@ -234,37 +266,23 @@ async def events(tx: Transaction, job_id: JobId, *, after_seq: int, limit: int =
 
 async def funded(tx: Transaction, provider: Pubkey, *, now: float, limit: int) -> list[Job]:
     """Return the jobs that an agent may start, oldest first."""
-    rows = await tx.all(
-        sa.select(_job)
-        .where(
-            _job.c.provider == provider,
-            _job.c.status == JobStatus.FUNDED.value,
-            sa.or_(_job.c.deadline.is_(None), _job.c.deadline > now),
-        )
-        .order_by(_job.c.id)
-        .limit(limit)
-    )
+    rows = await tx.all(_FUNDED, the_provider=provider, now=now, most=limit)
     return [_read(row) for row in rows]
 
 
 async def overdue(tx: Transaction, *, now: float) -> list[Job]:
     """Return the jobs whose present status has run out of time, or whose lease has."""
-    clause = sa.or_(
-        sa.and_(_job.c.deadline.is_not(None), _job.c.deadline <= now),
-        sa.and_(_job.c.status == JobStatus.WORKING.value, _job.c.lease_until <= now),
-    )
-    rows = await tx.all(sa.select(_job).where(_job.c.status.not_in(_TERMINAL), clause).limit(200))
-    return [_read(row) for row in rows]
+    return [_read(row) for row in await tx.all(_OVERDUE, now=now)]
 
 
 async def note_paid(tx: Transaction, job: Job, *, routing_paid_msat: Msat) -> None:
     """Record what the payout cost on the way, in msat."""
-    await tx.run(sa.update(_job).where(_job.c.id == job.id).values(routing_paid_msat=routing_paid_msat))
+    await tx.run(_UPDATE, the_id=job.id, routing_paid_msat=routing_paid_msat)
 
 
 async def note_error(tx: Transaction, job: Job, *, code: str, message: str) -> None:
     """Record why a job is about to end, for the change that will end it."""
-    await tx.run(sa.update(_job).where(_job.c.id == job.id).values(error_code=code, error_message=message))
+    await tx.run(_UPDATE, the_id=job.id, error_code=code, error_message=message)
 
 
 async def clear_deadline(tx: Transaction, job: Job) -> None:

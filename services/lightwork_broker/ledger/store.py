@@ -30,6 +30,10 @@ class LedgerEntryRow(SQLModel, table=True):
 _transactions = table_of(LedgerTransactionRow)
 _entries = table_of(LedgerEntryRow)
 
+_KNOWN = sa.select(_transactions.c.id).where(_transactions.c.key == sa.bindparam("the_key"))
+_INSERT = sa.insert(_transactions)
+_INSERT_ENTRY = sa.insert(_entries)
+
 
 class LedgerConflict(RuntimeError):
     """A posting came twice under one key with different entries: a defect, never papered over."""
@@ -41,7 +45,7 @@ async def post(tx: Transaction, posting: Posting, *, now: int) -> bool:
     Raises:
         LedgerConflict: the key was used for other entries.
     """
-    known = await tx.value(sa.select(_transactions.c.id).where(_transactions.c.key == posting.key))
+    known = await tx.value(_KNOWN, the_key=posting.key)
     if known is not None:
         rows = await tx.all(
             sa.select(_entries.c.account, _entries.c.amount_msat)
@@ -53,17 +57,14 @@ async def post(tx: Transaction, posting: Posting, *, now: int) -> bool:
         ]:
             raise LedgerConflict(f"posting {posting.key} was made before with other entries")
         return False
-    transaction_id = await tx.insert(
-        sa.insert(_transactions).values(key=posting.key, cause=posting.cause, at=now)
-    )
-    await tx.run(
-        sa.insert(_entries).values(
-            [
-                {"transaction_id": transaction_id, "account": e.account, "amount_msat": e.amount_msat}
-                for e in posting.entries
-            ]
+    transaction_id = await tx.insert(_INSERT, key=posting.key, cause=posting.cause, at=now)
+    for entry in posting.entries:
+        await tx.run(
+            _INSERT_ENTRY,
+            transaction_id=transaction_id,
+            account=entry.account,
+            amount_msat=entry.amount_msat,
         )
-    )
     return True
 
 

@@ -86,58 +86,66 @@ class Quote:
 _quote = table_of(QuoteRow)
 _FIELDS = tuple(field.name for field in fields(Quote))
 
+_INSERT = sa.insert(_quote)
+_GET = sa.select(_quote).where(_quote.c.id == sa.bindparam("the_id"))
+_BY_KEY = sa.select(_quote).where(
+    _quote.c.buyer == sa.bindparam("the_buyer"), _quote.c.idempotency_key == sa.bindparam("the_key")
+)
+_BY_HASH = sa.select(_quote.c.id).where(_quote.c.payment_hash == sa.bindparam("the_hash"))
+_WAITING = (
+    sa.select(_quote)
+    .where(
+        _quote.c.provider == sa.bindparam("the_provider"),
+        _quote.c.status == QuoteStatus.REQUESTED.value,
+        _quote.c.answer_by > sa.bindparam("now"),
+        sa.or_(_quote.c.handed_at.is_(None), _quote.c.handed_at < sa.bindparam("again_before")),
+    )
+    .order_by(_quote.c.id)
+    .limit(64)
+)
+_UPDATE = sa.update(_quote).where(_quote.c.id == sa.bindparam("the_id"))
+_FINISH = sa.update(_quote).where(
+    _quote.c.id == sa.bindparam("the_id"), _quote.c.status == QuoteStatus.REQUESTED.value
+)
+
 
 def _read(row: Row) -> Quote:
-    values = {name: row[name] for name in _FIELDS}
+    values = dict(row)
     values["status"] = QuoteStatus(values["status"])
     return Quote(**values)
 
 
 async def insert(tx: Transaction, quote: Quote) -> None:
-    await tx.run(sa.insert(_quote).values({name: getattr(quote, name) for name in _FIELDS}))
+    await tx.run(_INSERT, **{name: getattr(quote, name) for name in _FIELDS})
 
 
 async def get(tx: Transaction, quote_id: str) -> Quote | None:
-    row = await tx.one(sa.select(_quote).where(_quote.c.id == quote_id))
+    row = await tx.one(_GET, the_id=quote_id)
     return None if row is None else _read(row)
 
 
 async def by_key(tx: Transaction, buyer: Pubkey, key: str) -> Quote | None:
-    row = await tx.one(sa.select(_quote).where(_quote.c.buyer == buyer, _quote.c.idempotency_key == key))
+    row = await tx.one(_BY_KEY, the_buyer=buyer, the_key=key)
     return None if row is None else _read(row)
 
 
 async def hash_is_quoted(tx: Transaction, payment_hash: PaymentHash) -> bool:
-    return await tx.value(sa.select(_quote.c.id).where(_quote.c.payment_hash == payment_hash)) is not None
+    return await tx.value(_BY_HASH, the_hash=payment_hash) is not None
 
 
 async def waiting(tx: Transaction, provider: Pubkey, *, now: float, again_before: float) -> list[Quote]:
     """Return the quotes that an agent has still to answer, oldest first."""
-    rows = await tx.all(
-        sa.select(_quote)
-        .where(
-            _quote.c.provider == provider,
-            _quote.c.status == QuoteStatus.REQUESTED.value,
-            _quote.c.answer_by > now,
-            sa.or_(_quote.c.handed_at.is_(None), _quote.c.handed_at < again_before),
-        )
-        .order_by(_quote.c.id)
-        .limit(64)
-    )
+    rows = await tx.all(_WAITING, the_provider=provider, now=now, again_before=again_before)
     return [_read(row) for row in rows]
 
 
 async def mark_handed(tx: Transaction, quote_ids: list[QuoteId], *, now: float) -> None:
-    await tx.run(sa.update(_quote).where(_quote.c.id.in_(quote_ids)).values(handed_at=now))
+    for quote_id in quote_ids:
+        await tx.run(_UPDATE, the_id=quote_id, handed_at=now)
 
 
 async def finish(
     tx: Transaction, quote_id: QuoteId, status: QuoteStatus, **values: str | int | float | None
 ) -> bool:
     """Move a requested quote to its end, once; False if it was not waiting for an answer any more."""
-    changed = await tx.run(
-        sa.update(_quote)
-        .where(_quote.c.id == quote_id, _quote.c.status == QuoteStatus.REQUESTED.value)
-        .values(status=status.value, **values)
-    )
-    return changed == 1
+    return await tx.run(_FINISH, the_id=quote_id, status=status.value, **values) == 1

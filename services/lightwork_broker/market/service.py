@@ -105,7 +105,7 @@ class Market:
         since = int(self._clock.now()) - LIVENESS_SECONDS if online else None
         words = tuple(text.lower().split()[:8])
         query = Search(words=words, agent=agent, seen_since=since, after=cursor, limit=limit + 1)
-        async with self._database.read() as tx:
+        async with self._database.scan() as tx:
             found = await store.search(tx, query)
         more = found[limit - 1].id if len(found) > limit else None
         return [self.view(listing) for listing in found[:limit]], more

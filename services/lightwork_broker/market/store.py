@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -94,20 +95,47 @@ def _joined(on_version: sa.ColumnElement[bool]) -> sa.Select[*tuple[Any, ...]]:
     )
 
 
+# A version is never changed, so what was read once need not be parsed again.
+@lru_cache(maxsize=512)
+def _content(text: str) -> ListingContent:
+    return ListingContent.model_validate_json(text)
+
+
+@lru_cache(maxsize=512)
+def _event(text: str) -> SignedEvent:
+    return SignedEvent.model_validate_json(text)
+
+
 def _read(row: Row) -> Listing:
     return Listing(
         id=row["id"],
         version=row["version"],
         agent=row["agent"],
         name=row["name"],
-        content=ListingContent.model_validate_json(row["content"]),
+        content=_content(row["content"]),
         content_hash=row["content_hash"],
-        event=SignedEvent.model_validate_json(row["event"]),
+        event=_event(row["event"]),
         retired=row["retired"],
         last_seen=row["last_seen"],
         published_at=row["published_at"],
         updated_at=row["updated_at"],
     )
+
+
+_CURRENT = _joined(_version.c.version == _listing.c.version)
+_GET = _CURRENT.where(_listing.c.id == sa.bindparam("the_id"))
+_GET_VERSION = _joined(_version.c.version == sa.bindparam("the_version")).where(
+    _listing.c.id == sa.bindparam("the_id")
+)
+_BEST_ONLINE = (
+    _CURRENT.where(
+        _listing.c.name == sa.bindparam("the_name"),
+        _listing.c.retired.is_(False),
+        _presence.c.last_seen >= sa.bindparam("since"),
+    )
+    .order_by(_listing.c.price_msat, _listing.c.id)
+    .limit(1)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,19 +196,16 @@ async def add_version(tx: Transaction, known: Listing, advert: Advert, *, now: i
 
 
 async def get(tx: Transaction, listing_id: str, *, version: int | None = None) -> Listing | None:
-    wanted = _version.c.version == (_listing.c.version if version is None else version)
-    row = await tx.one(_joined(wanted).where(_listing.c.id == listing_id))
+    if version is None:
+        row = await tx.one(_GET, the_id=listing_id)
+    else:
+        row = await tx.one(_GET_VERSION, the_id=listing_id, the_version=version)
     return None if row is None else _read(row)
 
 
 async def best_online(tx: Transaction, name: str, *, since: int) -> Listing | None:
     """Return the cheapest listing of that name whose agent was seen since, the oldest of equals."""
-    row = await tx.one(
-        _joined(_version.c.version == _listing.c.version)
-        .where(_listing.c.name == name, _listing.c.retired.is_(False), _presence.c.last_seen >= since)
-        .order_by(_listing.c.price_msat, _listing.c.id)
-        .limit(1)
-    )
+    row = await tx.one(_BEST_ONLINE, the_name=name, since=since)
     return None if row is None else _read(row)
 
 
