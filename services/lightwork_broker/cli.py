@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
+from uvicorn.loops.auto import auto_loop_factory
 
 from lightwork_broker import audit as audits
 from lightwork_broker import keys
@@ -82,7 +83,9 @@ def run(
         lnd_macaroon=lnd_macaroon,
     )
     configure(as_json=log_json)
-    raise typer.Exit(asyncio.run(_serve(settings)))
+    with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+        code = runner.run(_serve(settings))
+    raise typer.Exit(code)
 
 
 class BrokerServer(uvicorn.Server):
