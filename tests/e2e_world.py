@@ -89,7 +89,6 @@ class World:
         """Mine; refused when that would let LND itself act on a held HTLC."""
         return await asyncio.to_thread(self.network.mine, blocks)
 
-
     async def height(self) -> int:
         return (await asyncio.to_thread(self.network.node("broker").info)).block_height
 
