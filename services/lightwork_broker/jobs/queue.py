@@ -19,7 +19,7 @@ from lightwork_broker.jobs.service import Jobs
 from lightwork_broker.jobs.store import Job
 from lightwork_broker.market import quote_store
 from lightwork_broker.market.quotes import Quotes
-from lightwork_broker.market.schema import errors_of
+from lightwork_broker.market.schema import fit
 from lightwork_broker.market.service import Market
 from lightwork_broker.signals import Signals
 from lightwork_contracts.ids import Pubkey
@@ -136,7 +136,7 @@ class WorkQueue:
             return
         self._require_lease(job, epoch)
         listing = await self._market.get(job.listing_id, version=job.listing_version)
-        if errors := errors_of(result, listing.content.output_schema):
+        if errors := await fit(result, listing.content.output_schema):
             raise OutputInvalid(
                 f"the result does not fit what {job.task!r} promises",
                 errors=errors,

@@ -25,7 +25,7 @@ from lightwork_broker.errors import (
 )
 from lightwork_broker.market import quote_store as store
 from lightwork_broker.market.quote_store import Quote, QuoteStatus
-from lightwork_broker.market.schema import errors_of
+from lightwork_broker.market.schema import fit
 from lightwork_broker.market.service import Market
 from lightwork_broker.market.store import Listing
 from lightwork_broker.signals import Signals
@@ -115,7 +115,7 @@ class Quotes:
         listing = await self._market.choose(
             listing_id=request.listing_id, task=request.task, version=request.version
         )
-        if errors := errors_of(dict(request.input), listing.content.input_schema):
+        if errors := await fit(dict(request.input), listing.content.input_schema):
             raise InputInvalid(f"the input does not fit what {listing.name!r} takes", errors=errors)
         if isinstance(listing.content.price, FixedPrice):
             self._check_max(self._underwriter.least_total(listing.content.price.msat), request.max_price_msat)

@@ -6,11 +6,13 @@ regular expression can take for ever; the provider checks them itself), and work
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, cast
+from urllib.parse import unquote
 
 from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import SchemaError, ValidationError
@@ -24,13 +26,20 @@ from lightwork_contracts.wire.problems import FieldError
 
 _NO_REGISTRY: Any = cast("Any", Registry)()
 
+QUICK_STEPS = 2_000
+"""What is checked on the spot; a check that needs more goes on in a thread, beside everybody else's requests."""
+
 STEP_BUDGET = 50_000
 MOST_ERRORS = 5
 
 # Not run here: hostile patterns and quadratic comparisons. The provider's own model still checks them.
 _NOT_RUN = ("pattern", "patternProperties", "uniqueItems", "format")
 
+_NAMED = frozenset({"properties", "$defs", "definitions", "dependentSchemas"})
+"""Keywords whose value maps names of the author's choice to schemas."""
+
 _steps: ContextVar[int] = ContextVar("lightwork_schema_steps", default=0)
+_budget: ContextVar[int] = ContextVar("lightwork_schema_budget", default=STEP_BUDGET)
 
 
 class SchemaTooComplex(Exception):
@@ -42,8 +51,9 @@ _Keyword = Callable[[Any, Any, Any, Any], Iterator[ValidationError] | None]
 
 def _counted(keyword: _Keyword) -> _Keyword:
     def run(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
-        steps = _steps.get() + 1
-        if steps > STEP_BUDGET:
+        # A keyword costs as much as what it goes through: its own list, and the value's.
+        steps = _steps.get() + 1 + _size(value) + _size(instance)
+        if steps > _budget.get():
             raise SchemaTooComplex
         _steps.set(steps)
         yield from keyword(validator, value, instance, schema) or ()
@@ -51,48 +61,73 @@ def _counted(keyword: _Keyword) -> _Keyword:
     return run
 
 
+def _passed(*_: object) -> tuple[ValidationError, ...]:
+    return ()
+
+
 _KEYWORDS = cast("dict[str, _Keyword]", Draft202012Validator.VALIDATORS)
 _BudgetedValidator: Any = cast("Any", validators).extend(
     Draft202012Validator,
     {name: _counted(keyword) for name, keyword in _KEYWORDS.items() if name not in _NOT_RUN}
-    | {name: None for name in _NOT_RUN if name in _KEYWORDS},
+    | {name: _passed for name in _NOT_RUN if name in _KEYWORDS},
 )
 
 
 def check_schema(schema: dict[str, JsonValue], *, what: str) -> None:
-    """Refuse a schema that is none, or that points outside of itself.
+    """Refuse a schema that is none, that points outside of itself, or that cannot be checked safely.
 
     Raises:
         ListingInvalid: with what is wrong.
     """
-    if (reference := _foreign_reference(schema)) is not None:
-        raise ListingInvalid(
-            f"the {what} refers to {reference!r}; only references within it (#/...) are allowed"
-        )
     try:
+        _check_keywords(schema, what=what)
         Draft202012Validator.check_schema(schema)
     except (SchemaError, RecursionError) as error:
         message = error.message if isinstance(error, SchemaError) else "it is nested too deeply"
         raise ListingInvalid(f"the {what} is not a JSON Schema: {message[:200]}") from None
 
 
+async def fit(value: JsonValue, schema: dict[str, JsonValue]) -> tuple[FieldError, ...]:
+    """Return where a value does not fit a schema; empty when it fits. A long check does not hold others up."""
+    try:
+        return _errors(value, schema, budget=QUICK_STEPS)
+    except SchemaTooComplex:
+        return await asyncio.to_thread(errors_of, value, schema)
+
+
 def errors_of(value: JsonValue, schema: dict[str, JsonValue]) -> tuple[FieldError, ...]:
-    """Return where a value does not fit a schema; empty when it fits."""
-    token = _steps.set(0)
+    """Return where a value does not fit a schema, within the whole budget."""
+    try:
+        return _errors(value, schema, budget=STEP_BUDGET)
+    except SchemaTooComplex:
+        return (FieldError(pointer="", message="checking this against the schema takes too much work"),)
+
+
+def _errors(value: JsonValue, schema: dict[str, JsonValue], *, budget: int) -> tuple[FieldError, ...]:
+    steps, limit = _steps.set(0), _budget.set(budget)
     found: list[FieldError] = []
     try:
-        validator = _validator(canonical_json(schema))
-        for error in validator.iter_errors(value):
+        for error in _validator(canonical_json(schema)).iter_errors(value):
             pointer = "".join(f"/{part}" for part in error.absolute_path)
             found.append(FieldError(pointer=pointer, message=str(error.message)[:300]))
             if len(found) >= MOST_ERRORS:
                 break
     except SchemaTooComplex:
-        found.append(FieldError(pointer="", message="the schema needs too much work to check"))
-    except (RecursionError, Unresolvable):
-        found.append(FieldError(pointer="", message="the schema's references cannot be followed"))
+        raise
+    except (
+        RecursionError,
+        Unresolvable,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ):
+        # The schema and the value come from strangers: what the library trips over is a misfit, not a fault.
+        found.append(FieldError(pointer="", message="this cannot be checked against the schema"))
     finally:
-        _steps.reset(token)
+        _steps.reset(steps)
+        _budget.reset(limit)
     return tuple(found)
 
 
@@ -101,18 +136,47 @@ def _validator(schema_text: str | bytes) -> Any:
     return _BudgetedValidator(json.loads(schema_text), registry=_NO_REGISTRY)
 
 
-def _foreign_reference(node: JsonValue) -> str | None:
-    pending: list[JsonValue] = [node]
+def _size(value: object) -> int:
+    return len(cast("list[object]", value)) if isinstance(value, list | dict) else 0
+
+
+def _check_keywords(schema: dict[str, JsonValue], *, what: str) -> None:
+    """Walk the schema as a schema: a property that is named like a keyword is none."""
+    pending: list[JsonValue] = [schema]
     while pending:
         item = pending.pop()
-        if isinstance(item, dict):
-            for key in ("$ref", "$dynamicRef"):
-                target = item.get(key)
-                if isinstance(target, str) and not target.startswith("#"):
-                    return target
-            if "$id" in item and isinstance(item["$id"], str):
-                return item["$id"]
-            pending.extend(item.values())
-        elif isinstance(item, list):
+        if isinstance(item, list):
             pending.extend(item)
-    return None
+        if not isinstance(item, dict):
+            continue
+        for keyword in (
+            "patternProperties",
+            "$dynamicRef",
+            "$recursiveRef",
+            "$id",
+            "$anchor",
+            "$dynamicAnchor",
+        ):
+            if keyword in item:
+                raise ListingInvalid(f"the {what} uses {keyword}, which this broker does not check")
+        if "$ref" in item:
+            _check_reference(item["$ref"], schema, what=what)
+        for keyword, value in item.items():
+            if keyword in _NAMED and isinstance(value, dict):
+                pending.extend(value.values())
+            elif keyword not in ("const", "enum", "default", "examples"):
+                pending.append(value)
+
+
+def _check_reference(target: JsonValue, schema: dict[str, JsonValue], *, what: str) -> None:
+    """Require that a reference leads to a schema within this one (`#` or `#/...`, RFC 6901)."""
+    if not isinstance(target, str) or not (target == "#" or target.startswith("#/")):
+        raise ListingInvalid(
+            f"the {what} refers to {target!r}; only references within it (#/...) are allowed"
+        )
+    found: JsonValue = schema
+    for part in unquote(target).split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        found = found.get(name) if isinstance(found, dict) else None
+    if not isinstance(found, dict | bool):
+        raise ListingInvalid(f"the {what} refers to {target!r}, where there is no schema")

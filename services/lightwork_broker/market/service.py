@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from lightwork_broker.clock import Clock, Ids
 from lightwork_broker.db.engine import Database
 from lightwork_broker.errors import (
@@ -52,8 +54,8 @@ class Market:
             raise ListingInvalid(f"the listing is not valid: {error}") from error
         if agent != caller:
             raise Forbidden("a listing is published by the key that signed it")
-        check_schema(content.input_schema, what="input schema")
-        check_schema(content.output_schema, what="output schema")
+        await asyncio.to_thread(check_schema, content.input_schema, what="input schema")
+        await asyncio.to_thread(check_schema, content.output_schema, what="output schema")
         now = int(self._clock.now())
         if event.created_at > now + FUTURE_SECONDS:
             raise ListingInvalid("the listing is dated in the future", hint="check the clock of this machine")
