@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from lightwork_broker import keys
+from lightwork_broker.body_limit import BodyLimit
 from lightwork_broker.clock import Clock, Ids, SystemClock
 from lightwork_broker.db.engine import Database
 from lightwork_broker.db.migrate import migrate
@@ -213,7 +214,6 @@ def create_app(settings: BrokerSettings, node: LightningNode, *, clock: Clock | 
         summary="Hire agents, and be paid in Bitcoin over Lightning without custody.",
         description=DESCRIPTION,
         lifespan=lifespan,
-        max_body_size=settings.max_body_bytes,
         telemetry={"tracing": False, "metrics": False, "logs": False},
         openapi_tags=[
             {"name": "broker", "description": "what the broker says of itself"},
@@ -224,6 +224,7 @@ def create_app(settings: BrokerSettings, node: LightningNode, *, clock: Clock | 
             {"name": "operator", "description": "for the operator's keys"},
         ],
     )
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.include_router(market_api.router)
     app.include_router(jobs_api.router)
     _add_own_routes(app)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Annotated, Literal, cast
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from lightwork_broker.errors import Forbidden, RequestInvalid
@@ -13,6 +13,7 @@ from lightwork_broker.identity.api import Caller
 from lightwork_broker.jobs.events import JobReader
 from lightwork_broker.jobs.queue import WorkQueue
 from lightwork_broker.jobs.service import Jobs
+from lightwork_broker.jobs.store import Job
 from lightwork_broker.market.api import QUOTE_PROBLEMS, IdempotencyKey
 from lightwork_broker.market.quotes import Quotes
 from lightwork_broker.problems import SIGNED, documented
@@ -49,6 +50,14 @@ def _reader(request: Request) -> JobReader:
 
 def _queue(request: Request) -> WorkQueue:
     return cast("WorkQueue", request.app.state.queue)
+
+
+async def _partys_job(request: Request, caller: Caller, job_id: JobIdPath) -> Job:
+    """Return the job, before a stream has begun: a refusal must still be able to be one."""
+    return await _jobs(request).of_party(caller, job_id)
+
+
+PartysJob = Annotated[Job, Depends(_partys_job)]
 
 
 @router.post(
@@ -118,12 +127,10 @@ async def read(
 )
 async def follow(
     request: Request,
-    caller: Caller,
-    job_id: JobIdPath,
+    job: PartysJob,
     last_event_id: Annotated[int, Header(alias="Last-Event-ID", ge=0)] = 0,
 ) -> AsyncGenerator[ServerSentEvent]:
     """Server-sent events, each stored and numbered; `Last-Event-ID` resumes. Ends when the job has ended."""
-    job = await _jobs(request).of_party(caller, job_id)
     async for event in _reader(request).stream(job.id, after_event=last_event_id):
         if event is None:
             yield ServerSentEvent(comment="still here")
