@@ -7,8 +7,6 @@ the absolute numbers belong to the machine.
 
 from __future__ import annotations
 
-print(open("/tmp/spec/perf-notes.md").read())
-
 import argparse
 import asyncio
 import json
