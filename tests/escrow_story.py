@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import structlog.testing
 from escrow_checks import Auditor, Books
-from escrow_world import BUYER_KEY, PROVIDER_KEY, Broker, World
+from escrow_world import BUYER_KEY, PROVIDER_KEY, Broker, World, fast_folder, open_world
 from faulty_node import Fault, Outcome
 
 from lightwork_broker.lightning.errors import LightningError
@@ -97,8 +99,11 @@ class Story:
     async def play(self, op: Op) -> list[str]:
         """Do one operation, let everything come to rest, and return every breach."""
         with structlog.testing.capture_logs() as logs:
-            await self._do(op)
-            await self.world.calm()
+            try:
+                await self._do(op)
+                await self.world.calm()
+            except TimeoutError:
+                return [*self.auditor.check(), "the brokers never come to rest"]
         await self._read_logs(logs)
         await self._read_views()
         for row in self.books.rows("SELECT state FROM escrow"):
@@ -316,10 +321,10 @@ class Story:
 
     # --- the end ----------------------------------------------------------------------------------------
 
-    async def heal(self, *, diligent: bool) -> None:
+    async def heal(self, *, diligent: bool) -> list[str]:
         """End all faults, let everybody answer and time pass, until every job must be over.
 
-        With `diligent` parties, what can still be worked on and accepted is.
+        With `diligent` parties, what can still be worked on and accepted is. Returns every breach.
         """
         world, node = self.world, self.world.node
         with structlog.testing.capture_logs() as logs:
@@ -352,6 +357,7 @@ class Story:
             node.time_passes()
             await world.calm()
         await self._read_logs(logs)
+        return [*self.auditor.check_end(), *world.surprises]
 
     async def _finish_work(self) -> None:
         for _ in range(5):
@@ -363,6 +369,19 @@ class Story:
     def _is_over(self) -> bool:
         query = "SELECT id FROM job WHERE status NOT IN ('settled', 'refunded', 'expired')"
         return not self.books.rows(query)
+
+
+@asynccontextmanager
+async def open_story(template: Path, *, brokers: int) -> AsyncGenerator[Story]:
+    """Open a world of its own whose every call to the node is watched."""
+    with fast_folder() as folder:
+        async with open_world(template, folder, brokers=brokers) as world:
+            books = Books(world.path)
+            world.node.observer = auditor = Auditor(books, world.node)
+            try:
+                yield Story(world, books, auditor)
+            finally:
+                books.close()
 
 
 async def _pass(broker: Broker) -> None:

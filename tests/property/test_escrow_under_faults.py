@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from escrow_checks import Auditor, Books
-from escrow_story import OPS, Op, Story
-from escrow_world import fast_folder, make_template, open_world
+from escrow_story import OPS, Op, open_story
+from escrow_world import fast_folder, make_template
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -37,20 +36,12 @@ def template() -> Iterator[Path]:
         yield make_template(folder)
 
 
-async def _play(template: Path, folder: Path, script: list[Op], *, brokers: int) -> list[str]:
-    async with open_world(template, folder, brokers=brokers) as world:
-        books = Books(world.path)
-        auditor = Auditor(books, world.node)
-        world.node.observer = auditor
-        story = Story(world, books, auditor)
-        try:
-            for op in (Op("hire", number=sum(op.number for op in script)), *script):
-                if breaches := await story.play(op):
-                    return [f"after {op}:", *breaches]
-            await story.heal(diligent=len(script) % 2 == 0)
-            return [*auditor.check_end(), *world.surprises]
-        finally:
-            books.close()
+async def _play(template: Path, script: list[Op], *, brokers: int) -> list[str]:
+    async with open_story(template, brokers=brokers) as story:
+        for op in (Op("hire", number=sum(op.number for op in script)), *script):
+            if breaches := await story.play(op):
+                return [f"after {op}:", *breaches]
+        return await story.heal(diligent=len(script) % 2 == 0)
 
 
 @given(script=st.lists(ops, min_size=4, max_size=40), brokers=st.sampled_from([1, 1, 2]))
@@ -61,5 +52,4 @@ async def _play(template: Path, folder: Path, script: list[Op], *, brokers: int)
     print_blob=True,
 )
 def test_no_fault_costs_anybody_money(template: Path, script: list[Op], brokers: int) -> None:
-    with fast_folder() as folder:
-        assert asyncio.run(_play(template, folder, script, brokers=brokers)) == []
+    assert asyncio.run(_play(template, script, brokers=brokers)) == []

@@ -74,6 +74,8 @@ class Recorder(Protocol):
 
     async def mark_unseen(self, escrow: Escrow) -> None: ...
 
+    async def take_over(self, escrow: Escrow) -> Escrow | None: ...
+
     async def postpone(self, escrow: Escrow, *, seconds: float) -> None: ...
 
 
@@ -109,7 +111,7 @@ async def dispatch(recorder: Recorder, node: LightningNode, escrow: Escrow) -> E
             reason=f"the provider could not be paid in time: {escrow.failure or 'no blocks left'}",
         )
     intent = await recorder.change(
-        escrow, EscrowEvent.PAYOUT_INTENDED, attempts=escrow.attempts + 1, intended_at=now
+        escrow, EscrowEvent.PAYOUT_INTENDED, attempts=escrow.attempts + 1, intended_at=now, retry_at=0
     )
     if intent is None or recorder.now() - now > STALE_SECONDS:
         return intent
@@ -125,16 +127,29 @@ async def finish(recorder: Recorder, node: LightningNode, escrow: Escrow) -> Esc
     if seen.status in (PayoutStatus.IN_FLIGHT, PayoutStatus.UNKNOWN):
         seen = await node.wait(escrow.payment_hash, FOLLOW_SECONDS)
     if seen.status is PayoutStatus.FAILED and not await _is_conclusive(recorder, escrow):
-        # The call that belongs to the intent may still be on its way, so this failure may be an older one.
-        # Paying again is safe: the node pays a hash once, and answers with the outcome.
-        if escrow.state is EscrowState.EXPOSED:
-            return None
-        hold, summary = await asyncio.gather(node.lookup(escrow.payment_hash), node.summary())
-        limit = None if hold is None else _safe_limit(escrow, hold, summary, safety=recorder.safety)
-        if limit is None or limit < escrow.outgoing_cltv_blocks:
-            return None
-        seen = await _pay(node, escrow, limit=limit)
+        return await _pay_again(recorder, node, escrow)
     return await _record(recorder, escrow, seen)
+
+
+async def _pay_again(recorder: Recorder, node: LightningNode, escrow: Escrow) -> EscrowEvent | None:
+    """Make the call of an intent a second time, and last: the first may have died with its sender.
+
+    Paying again is safe, as the node pays a hash once. But the first call may still be on its way, so this
+    failure, or that of an earlier attempt, proves nothing about it; only the time that `_is_conclusive` asks
+    for does. By taking the attempt over first, this call makes the sender of the first one unable to end it.
+    """
+    if escrow.repeated_at or escrow.state is EscrowState.EXPOSED:
+        return None
+    hold, summary = await asyncio.gather(node.lookup(escrow.payment_hash), node.summary())
+    limit = None if hold is None else _safe_limit(escrow, hold, summary, safety=recorder.safety)
+    if limit is None or limit < escrow.outgoing_cltv_blocks:
+        return None
+    now = recorder.now()
+    taken = await recorder.take_over(escrow)
+    if taken is None or recorder.now() - now > STALE_SECONDS:
+        return None
+    seen = await _pay(node, taken, limit=limit)
+    return None if seen.status is PayoutStatus.FAILED else await _record(recorder, taken, seen)
 
 
 async def _is_conclusive(recorder: Recorder, escrow: Escrow) -> bool:

@@ -327,6 +327,15 @@ class EscrowService:
         async with self._database.write() as tx:
             await store.note(tx, escrow, unseen_since=self.now())
 
+    async def take_over(self, escrow: Escrow) -> Escrow | None:
+        """Make the payout under way a new attempt, to call once more; None if somebody else was faster."""
+        now = self.now()
+        async with self._database.write() as tx:
+            taken = await store.note(
+                tx, escrow, attempts=escrow.attempts + 1, intended_at=now, retry_at=now, unseen_since=None
+            )
+            return await self._get(tx, escrow.id) if taken else None
+
     async def postpone(self, escrow: Escrow, *, seconds: float) -> None:
         """Look at an escrow again after some seconds."""
         async with self._database.write() as tx:

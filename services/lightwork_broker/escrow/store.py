@@ -115,6 +115,11 @@ class Escrow:
     created_at: float
     updated_at: float
 
+    @property
+    def repeated_at(self) -> float:
+        """When the call of the present attempt to pay was made a second time; 0 if it was not."""
+        return self.retry_at if self.state is EscrowState.FORWARDING else 0
+
     def __repr__(self) -> str:
         # The preimage must not reach a log through a stray repr.
         return f"Escrow(id={self.id}, state={self.state})"
@@ -127,7 +132,12 @@ _FIELDS = tuple(field.name for field in fields(Escrow))
 _INSERT = sa.insert(_escrow)
 _GET = sa.select(_escrow).where(_escrow.c.id == sa.bindparam("the_id"))
 _BY_HASH = sa.select(_escrow.c.id).where(_escrow.c.payment_hash == sa.bindparam("the_hash"))
-_IN_STATE = sa.and_(_escrow.c.id == sa.bindparam("the_id"), _escrow.c.state == sa.bindparam("the_state"))
+_IN_STATE = sa.and_(
+    _escrow.c.id == sa.bindparam("the_id"),
+    _escrow.c.state == sa.bindparam("the_state"),
+    # An answer to an earlier attempt to pay says nothing of the present one.
+    _escrow.c.attempts == sa.bindparam("the_attempt"),
+)
 _CHANGE = sa.update(_escrow).where(_IN_STATE).returning(*_escrow.c)
 _NOTE = sa.update(_escrow).where(_IN_STATE)
 _DUE = sa.select(_escrow.c.id).where(
@@ -168,7 +178,7 @@ async def change(
     data: dict[str, JsonValue] | None = None,
     **values: str | int | float | None,
 ) -> Escrow | None:
-    """Take one edge of the table, if the row is still in the state that `escrow` was read in.
+    """Take one edge of the table, if the row is still in the state and attempt that `escrow` was read in.
 
     Returns None when somebody else moved it first.
 
@@ -180,6 +190,7 @@ async def change(
         _CHANGE,
         the_id=escrow.id,
         the_state=escrow.state.value,
+        the_attempt=escrow.attempts,
         **{**values, "state": target.value, "updated_at": now},
     )
     if row is None:
@@ -189,8 +200,11 @@ async def change(
 
 
 async def note(tx: Transaction, escrow: Escrow, **values: str | int | float | None) -> bool:
-    """Record facts about an escrow without changing its state, if it is still in that state."""
-    return await tx.run(_NOTE, the_id=escrow.id, the_state=escrow.state.value, **values) == 1
+    """Record facts about an escrow without changing its state, if it is still in that state and attempt."""
+    changed = await tx.run(
+        _NOTE, the_id=escrow.id, the_state=escrow.state.value, the_attempt=escrow.attempts, **values
+    )
+    return changed == 1
 
 
 async def unfinished(tx: Transaction, *states: EscrowState) -> list[JobId]:

@@ -1,0 +1,115 @@
+"""Corners of an escrow's life that chance seldom reaches, each told as a story on a faulty node."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from escrow_story import Op, Story, open_story
+from escrow_world import fast_folder, make_template
+from faulty_node import Fault, Outcome
+
+from lightwork_broker.lightning.ports import PayoutFailure
+from lightwork_contracts.ids import PaymentHash
+
+
+@pytest.fixture(scope="module")
+def template() -> Iterator[Path]:
+    with fast_folder() as folder:
+        yield make_template(folder)
+
+
+@pytest.fixture
+async def story(template: Path) -> AsyncGenerator[Story]:
+    async with open_story(template, brokers=2) as opened:
+        yield opened
+
+
+async def _until_working(story: Story) -> PaymentHash:
+    """Hire with automatic acceptance, pay, and lease."""
+    await _play(story, Op("hire"), Op("pay"), Op("lease"))
+    job = _job(story)
+    assert job["status"] == "working"
+    return PaymentHash(job["payment_hash"])
+
+
+async def _play(story: Story, *script: Op) -> None:
+    for op in script:
+        assert await story.play(op) == [], op
+
+
+def _job(story: Story) -> dict[str, Any]:
+    job = story.job(0)
+    assert job is not None
+    return job
+
+
+def _state(story: Story) -> str:
+    return story.books.rows("SELECT state FROM escrow")[0]["state"]
+
+
+async def test_a_payout_of_a_broker_that_stalls_is_not_given_up_by_another_one(story: Story) -> None:
+    payment_hash = await _until_working(story)
+    node = story.world.node
+    node.faults = [("pay", Fault.SLOW_BEFORE)]
+    await _play(story, Op("deliver", broker=0))
+    assert node.pays_on_the_wire(payment_hash)
+    # The other broker sees an intent without a payment, asks the node itself, and is told for good: no.
+    node.outcomes[payment_hash] = [Outcome(failure=PayoutFailure.INCORRECT_PAYMENT_DETAILS)]
+    await _play(story, Op("sweep", broker=1), Op("sweep", broker=1), Op("sweep", broker=1))
+    # Then the first broker's call arrives after all, and the provider takes it.
+    await _play(story, Op("deliver_letter"))
+    assert await story.heal(diligent=True) == []
+    assert _state(story) == "settled"
+
+
+async def test_a_second_call_that_was_made_for_safety_is_not_forgotten(story: Story) -> None:
+    payment_hash = await _until_working(story)
+    node = story.world.node
+    node.outcomes[payment_hash] = [Outcome(failure=PayoutFailure.INCORRECT_PAYMENT_DETAILS)]
+    node.faults = [("pay", Fault.SLOW_AFTER)]
+    await _play(story, Op("deliver", broker=0))
+    # The first broker's answer, a final no, is on its way; the second broker pays again for safety.
+    node.faults = [("pay", Fault.SLOW_BEFORE)]
+    await _play(story, Op("sweep", broker=1))
+    first = next((index for index, letter in enumerate(node.wire) if not letter.before), None)
+    assert first is not None
+    await _play(story, Op("deliver_letter", number=first), Op("sweep", broker=0), Op("sweep", broker=0))
+    assert await story.heal(diligent=True) == []
+
+
+async def test_the_late_answer_to_an_earlier_attempt_does_not_end_the_present_one(story: Story) -> None:
+    payment_hash = await _until_working(story)
+    node = story.world.node
+    no = Outcome(failure=PayoutFailure.NO_ROUTE)
+    node.outcomes[payment_hash] = [no, no]
+    node.faults = [("pay", Fault.SLOW_AFTER)]
+    await _play(story, Op("deliver", broker=0))
+    answer = node.wire[0]
+    answer.sent_at += 100  # it comes when the second broker has long learnt the same, and pays anew
+    for _ in range(8):
+        if _state(story) != "forwarding":
+            break
+        story.world.clock.time += 11
+        await _play(story, Op("sweep", broker=1))
+    assert _state(story) == "releasing"
+    node.faults = [("pay", Fault.SLOW_BEFORE)]
+    story.world.clock.time += 11
+    await _play(story, Op("sweep", broker=1))
+    assert node.pays_on_the_wire(payment_hash)
+    await _play(story, Op("deliver_letter", number=node.wire.index(answer)))
+    assert _state(story) == "forwarding"
+    assert await story.heal(diligent=True) == []
+    assert _state(story) == "settled"
+
+
+async def test_a_payout_that_was_never_sent_is_sent_at_once_after_a_crash(story: Story) -> None:
+    await _until_working(story)
+    story.world.node.faults = [("pay", Fault.CRASH_BEFORE)]
+    await _play(story, Op("deliver", broker=0))
+    assert story.world.brokers[0] is None
+    assert _state(story) == "forwarding"
+    await _play(story, Op("start", broker=0))
+    assert _state(story) == "settled"
