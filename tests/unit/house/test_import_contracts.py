@@ -15,7 +15,9 @@ PURE = ("machine.py", "rules.py")
 DATABASE = ("sqlalchemy", "sqlmodel", "alembic", "aiosqlite")
 MAY_HOLD_SQL = ("lightwork_broker.db", "lightwork_broker.schema")
 HTTP = ("fastapi", "starlette", "uvicorn")
-MAY_SPEAK_HTTP = tuple(f"lightwork_broker.{room}" for room in ("app", "cli", "problems", "web", "gateways"))
+MAY_SPEAK_HTTP = tuple(
+    f"lightwork_broker.{room}" for room in ("app", "cli", "body_limit", "problems", "web", "gateways")
+)
 TELLS_THE_TIME = {"now", "utcnow", "today", "monotonic", "perf_counter", "uuid4", "token_hex", "token_bytes"}
 
 
