@@ -113,3 +113,49 @@ async def test_a_payout_that_was_never_sent_is_sent_at_once_after_a_crash(story:
     assert _state(story) == "forwarding"
     await _play(story, Op("start", broker=0))
     assert _state(story) == "settled"
+
+
+async def test_the_clock_refunds_a_job_that_nobody_does(story: Story) -> None:
+    await _play(story, Op("hire"), Op("pay"))
+    story.world.clock.time += 601
+    await _play(story, Op("tick"))
+    assert (_job(story)["status"], _job(story)["error_code"]) == ("refunded", "timed_out")
+
+
+async def test_a_lease_that_is_lost_three_times_ends_in_a_refund(story: Story) -> None:
+    await _play(story, Op("hire"), Op("pay"))
+    for _ in range(3):
+        await _play(story, Op("lease"))
+        assert _job(story)["status"] == "working"
+        story.world.clock.time += 16
+        await _play(story, Op("tick"))
+    assert (_job(story)["status"], _job(story)["error_code"]) == ("refunded", "provider_lost")
+
+
+async def test_a_loss_is_booked_where_everybody_sees_it(story: Story) -> None:
+    payment_hash = await _until_working(story)
+    node = story.world.node
+    # Both brokers die after the provider was paid, and come back when LND has given the HTLC back.
+    node.faults = [("pay", Fault.CRASH_AFTER)]
+    await _play(story, Op("kill", broker=1), Op("deliver", broker=0))
+    await _play(story, Op("mine", number=7), Op("start", broker=0))
+    assert payment_hash in node.given_back
+    assert (_state(story), _job(story)["status"]) == ("lost", "settled")
+    losses = story.books.rows(
+        "SELECT SUM(amount_msat) AS lost FROM ledger_entry WHERE account = ?", "expenses:losses"
+    )
+    assert losses == [{"lost": 10_000 + node.payments[payment_hash].fee_msat}]
+    assert await story.heal(diligent=True) == []
+
+
+async def test_a_part_of_the_price_funds_nothing(story: Story) -> None:
+    await _play(story, Op("hire"), Op("pay_short"), Op("sweep"), Op("lease"))
+    assert (_state(story), _job(story)["status"]) == ("open", "open")
+    await _play(story, Op("pay_short"), Op("sweep"))
+    assert (_state(story), _job(story)["status"]) == ("accepted", "funded")
+
+
+async def test_a_stale_epoch_delivers_nothing(story: Story) -> None:
+    await _until_working(story)
+    await _play(story, Op("stale_deliver"))
+    assert (_job(story)["status"], _job(story)["result"]) == ("working", None)
