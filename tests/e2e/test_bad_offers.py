@@ -8,9 +8,10 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 import e2e_invoices
+import httpx2
 import pytest
 import pytest_asyncio
-from e2e_client import accepted, new_key, refused
+from e2e_client import SignedClient, accepted, new_key, refused
 from e2e_invoices import forged_invoice
 from e2e_provider import PRICE, HandBuyer, HandProvider, advert
 from e2e_world import World
@@ -22,7 +23,7 @@ from lightwork_contracts.signed.listing import FixedPrice, QuotedPrice, sign_lis
 from lightwork_contracts.status import JobStatus
 from lightwork_contracts.wire.jobs import JobForBuyer
 from lightwork_contracts.wire.market import QuoteWork
-from lightwork_contracts.wire.problems import ProblemCode
+from lightwork_contracts.wire.problems import Problem, ProblemCode
 
 P = ProblemCode
 
@@ -213,6 +214,42 @@ async def test_an_input_that_does_not_fit_is_refused_before_the_provider_is_aske
         )
         assert problem.errors
     assert await pair.provider.ask(wait_seconds=0) == ()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param("\\ud800", id="half-a-surrogate"),
+        pytest.param("[" * 70 + "]" * 70, id="too-deep"),
+        pytest.param("9" * 2_000, id="a-huge-number"),
+    ],
+)
+async def test_a_value_without_a_canonical_form_is_neither_input_nor_result(pair: Pair, value: str) -> None:
+    text = f'"{value}"' if value.startswith("\\") else value
+    anything: dict[str, JsonValue] = {"type": "object"}
+    await pair.provider.offer(advert("anything", input_schema=anything, output_schema={}))
+    listing = pair.provider.listing.id
+    answer = await _post(
+        pair.buyer.client, "/v1/quotes", f'{{"listing_id": "{listing}", "input": {{"a": {text}}}}}'
+    )
+    assert answer.status_code == 422, answer.text
+    assert Problem.model_validate_json(answer.content).code in (P.INPUT_INVALID, P.REQUEST_INVALID)
+    job, paying = await pair.buyer.fund(pair.provider)
+    work = await pair.provider.next_job()
+    answer = await _post(
+        pair.provider.client, f"/v1/work/jobs/{job.id}/deliver", f'{{"epoch": 1, "result": {text}}}'
+    )
+    assert answer.status_code == 422, answer.text
+    assert Problem.model_validate_json(answer.content).code in (P.OUTPUT_INVALID, P.REQUEST_INVALID)
+    accepted(await pair.provider.fail(work))
+    await paying
+
+
+async def _post(client: SignedClient, path: str, text: str) -> httpx2.Response:
+    content = text.encode()
+    return await client.raw(
+        "POST", path, content, headers={"Authorization": client.sign("POST", path, content)}
+    )
 
 
 async def test_a_price_above_the_maximum_is_refused_before_the_provider_is_asked(pair: Pair) -> None:

@@ -1,0 +1,138 @@
+"""Providers that vanish: their lease is lost, and the job goes to another run or back to the buyer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import e2e_shop
+import pytest_asyncio
+from e2e_broker import REAL_COMMAND, BrokerProcess
+from e2e_client import accepted, new_key, refused
+from e2e_provider import HandBuyer, HandProvider
+from e2e_world import World, until_status
+from pytest import TempPathFactory
+
+from lightwork import PaymentOutcome, sats
+from lightwork_contracts.signed.keys import SecretKey
+from lightwork_contracts.status import JobStatus
+from lightwork_contracts.wire.problems import ProblemCode
+from lightwork_regtest import Network
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def hasty(network: Network, tmp_path_factory: TempPathFactory) -> AsyncGenerator[World]:
+    """A broker with leases of one second and five seconds to pay."""
+    broker = BrokerProcess(
+        network,
+        folder=tmp_path_factory.mktemp("hasty"),
+        settings={"lease_seconds": 1, "pay_seconds": 5},
+    )
+    await broker.start()
+    world = World(network, broker)
+    try:
+        yield world
+    finally:
+        await world.close()
+        await broker.stop()
+
+
+def run_shop(world: World, *, key_file: Path, log: Path) -> subprocess.Popen[bytes]:
+    """Start `lightwork run` on the shop, as a provider would."""
+    node = world.network.node("provider")
+    env = {
+        **world.broker.env,
+        "LIGHTWORK_BROKER": world.broker.url,
+        "LIGHTWORK_KEY_FILE": str(key_file),
+        "LIGHTWORK_LND_REST": node.rest_url,
+        "LIGHTWORK_LND_TLS_CERT": str(node.tls_cert),
+        "LIGHTWORK_LND_MACAROON": str(node.role_macaroon),
+        "XDG_CONFIG_HOME": str(key_file.parent),
+    }
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [REAL_COMMAND[0], "run", e2e_shop.__file__], env=env, stdout=output, stderr=output
+        )
+
+
+async def test_a_killed_runners_job_goes_to_the_next_run_of_the_same_agent(
+    hasty: World, tmp_path: Path
+) -> None:
+    text, key_file = "killed runner", tmp_path / "agent.key"
+    new_key().create_file(key_file)
+    async with hasty.money.moves() as moved, hasty.market() as market:
+        child = run_shop(hasty, key_file=key_file, log=tmp_path / "runner.log")
+        try:
+            await until_online(hasty, SecretKey.read(key_file), child, log=tmp_path / "runner.log")
+            job = await market.start("gated", text=text, max_price=sats(20))
+            await until_status(market, job.id, JobStatus.WORKING)
+        finally:
+            os.kill(child.pid, signal.SIGKILL)
+            await asyncio.to_thread(child.wait)
+        e2e_shop.gate(text).set()
+        async with hasty.runner([e2e_shop.agent], key=SecretKey.read(key_file)):
+            assert await job.wait() == text
+        moved.sold(job.view.quote)
+        kinds = [event.kind async for event in job.events()]
+    assert kinds.count("job.lease_lost") == 1
+    assert kinds.count("job.leased") == 2
+
+
+async def test_a_lost_lease_is_worth_nothing_and_the_next_one_counts(hasty: World) -> None:
+    provider, buyer = HandProvider(hasty), HandBuyer(hasty)
+    await provider.offer()
+    async with hasty.money.moves() as moved:
+        job, paying = await buyer.fund(provider)
+        first = await provider.next_job()
+        second = await provider.next_job()
+        assert (first.job_id, second.epoch) == (second.job_id, first.epoch + 1)
+        refused(await provider.deliver(first, "from the grave"), ProblemCode.LEASE_LOST, status=409)
+        refused(await provider.fail(first), ProblemCode.LEASE_LOST, status=409)
+        assert accepted(await provider.heartbeat(first))["stop"] is True
+        assert accepted(await provider.heartbeat(second))["stop"] is False
+        accepted(await provider.deliver(second, "alive"))
+        assert (await paying).outcome is PaymentOutcome.SUCCEEDED
+        assert (await buyer.until(job.id, JobStatus.SETTLED)).result == "alive"
+        moved.sold(job.quote)
+
+
+async def test_a_provider_that_is_lost_again_and_again_costs_nothing(hasty: World) -> None:
+    provider, buyer = HandProvider(hasty), HandBuyer(hasty)
+    await provider.offer()
+    async with hasty.money.moves():
+        job, paying = await buyer.fund(provider)
+        for _ in range(3):
+            await provider.next_job()
+        ended = await buyer.until(job.id, JobStatus.REFUNDED)
+        assert ended.error is not None
+        assert ended.error.code == "provider_lost"
+        assert (await paying).outcome is PaymentOutcome.FAILED
+
+
+async def test_a_job_that_is_not_paid_in_time_expires_and_its_invoice_is_dead(hasty: World) -> None:
+    provider, buyer = HandProvider(hasty), HandBuyer(hasty)
+    await provider.offer()
+    async with hasty.money.moves():
+        job = await buyer.hire(provider)
+        ended = await buyer.until(job.id, JobStatus.EXPIRED)
+        assert ended.error is not None
+        assert ended.error.code == "unpaid"
+        assert (await buyer.pay(job)).outcome is PaymentOutcome.FAILED
+        assert await provider.ask(max_quotes=0, wait_seconds=0) == ()
+
+
+async def until_online(world: World, key: SecretKey, child: subprocess.Popen[bytes], *, log: Path) -> None:
+    from e2e_waiting import until
+
+    client = world.client()
+
+    async def online() -> bool:
+        assert child.poll() is None, log.read_text()
+        found = (await client.raw("GET", f"/v1/listings?agent={key.public}&online=true&q=gated")).json()
+        return bool(found["listings"])
+
+    await until(online, what="the runner is online", seconds=30)
