@@ -112,6 +112,7 @@ async def _serve(settings: BrokerSettings) -> Exit:
                 address=settings.lnd_address,
                 tls_cert=settings.lnd_tls_cert.expanduser(),
                 macaroon=settings.lnd_macaroon.expanduser(),
+                summary_seconds=1.0,
             )
         )
         application = create_app(settings, node)

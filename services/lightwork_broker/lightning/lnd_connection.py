@@ -15,7 +15,15 @@ from google.protobuf.message import Message
 
 from lightwork_broker.lightning.errors import LightningUnavailable, PermissionMissing
 from lightwork_broker.lightning.lnd_errors import translate
-from lightwork_broker.lightning.lnd_stubs import LndStubs, MethodSource, Stream, Streaming, Unary, bind
+from lightwork_broker.lightning.lnd_stubs import (
+    LndStubs,
+    Metadata,
+    MethodSource,
+    Stream,
+    Streaming,
+    Unary,
+    bind,
+)
 
 Reply = TypeVar("Reply")
 
@@ -28,6 +36,8 @@ class LndSettings:
 
     `tls_name` is the name in the certificate where the address is another. `call_seconds` bounds each
     call with one answer. `pay_margin_seconds` is how long `pay` listens beyond LND's own time-out.
+    `summary_seconds` is for how long what the node says of itself is used again: that is LND's dearest
+    question, and a block comes every ten minutes.
     """
 
     address: str
@@ -37,21 +47,23 @@ class LndSettings:
     call_seconds: float = 10.0
     pay_margin_seconds: float = 30.0
     block_poll_seconds: float = 1.0
+    summary_seconds: float = 0.0
     max_parts: int = 16
 
 
-class _MacaroonPlugin(grpc.AuthMetadataPlugin):
-    """Puts the macaroon on each call. Its value can be replaced while the channel lives."""
+class _Macaroon:
+    """What opens the node, as the metadata of each call; it does not print itself.
 
-    def __init__(self, macaroon: bytes) -> None:
-        self.macaroon = macaroon
+    It is no call credential of the channel, for which gRPC would start a thread at every call. The channel
+    speaks nothing but TLS with the node's own certificate.
+    """
 
-    def __call__(self, context: grpc.AuthMetadataContext, callback: grpc.AuthMetadataPluginCallback) -> None:
-        del context
-        callback((("macaroon", self.macaroon.hex()),), None)
+    def __init__(self, secret: bytes) -> None:
+        self.secret = secret
+        self.metadata: Metadata = (("macaroon", secret.hex()),)
 
     def __repr__(self) -> str:
-        return "_MacaroonPlugin(...)"
+        return "_Macaroon(...)"
 
 
 class LndConnection:
@@ -60,7 +72,7 @@ class LndConnection:
     def __init__(self, settings: LndSettings) -> None:
         self.settings = settings
         self._cert = _read(settings.tls_cert)
-        self._plugin = _MacaroonPlugin(_read(settings.macaroon))
+        self._macaroon = _Macaroon(_read(settings.macaroon))
         self._channel = self._open()
         self._stubs = bind(cast(MethodSource, self._channel))
 
@@ -85,12 +97,12 @@ class LndConnection:
         used = self._opened_with()
         try:
             with _closing_is_an_error():
-                return await method(self._stubs)(message, timeout=deadline)
+                return await method(self._stubs)(message, timeout=deadline, metadata=self._macaroon.metadata)
         except grpc.aio.AioRpcError as error:
             if not await self._refresh(error, used):
                 raise
         with _closing_is_an_error():
-            return await method(self._stubs)(message, timeout=deadline)
+            return await method(self._stubs)(message, timeout=deadline, metadata=self._macaroon.metadata)
 
     async def stream(
         self,
@@ -103,7 +115,9 @@ class LndConnection:
         for attempt in range(2):
             used = self._opened_with()
             with _closing_is_an_error():
-                answers: Stream[Reply] = method(self._stubs)(message, timeout=seconds)
+                answers: Stream[Reply] = method(self._stubs)(
+                    message, timeout=seconds, metadata=self._macaroon.metadata
+                )
             incoming = aiter(answers)
             heard = False
             try:
@@ -121,7 +135,7 @@ class LndConnection:
                 answers.cancel()
 
     def _opened_with(self) -> tuple[bytes, bytes]:
-        return self._cert, self._plugin.macaroon
+        return self._cert, self._macaroon.secret
 
     async def _refresh(self, error: grpc.aio.AioRpcError, used: tuple[bytes, bytes]) -> bool:
         """Read the files again after a refusal of what was `used`; say whether to make the call once more.
@@ -130,12 +144,13 @@ class LndConnection:
         handshake that failed.
         """
         if isinstance(translate(error), PermissionMissing):
-            self._plugin.macaroon = _read(self.settings.macaroon)
-            return self._plugin.macaroon != used[1]
+            self._macaroon = _Macaroon(_read(self.settings.macaroon))
+            return self._macaroon.secret != used[1]
         if error.code() is grpc.StatusCode.UNAVAILABLE:
             cert = _read(self.settings.tls_cert)
             if cert != self._cert:
-                self._cert, self._plugin.macaroon = cert, _read(self.settings.macaroon)
+                self._cert = cert
+                self._macaroon = _Macaroon(_read(self.settings.macaroon))
                 stale, self._channel = self._channel, self._open()
                 self._stubs = bind(cast(MethodSource, self._channel))
                 await stale.close()
@@ -163,10 +178,7 @@ class LndConnection:
         ]
         if self.settings.tls_name is not None:
             options.append(("grpc.ssl_target_name_override", self.settings.tls_name))
-        credentials = grpc.composite_channel_credentials(
-            grpc.ssl_channel_credentials(root_certificates=self._cert),
-            grpc.metadata_call_credentials(self._plugin, name="macaroon"),
-        )
+        credentials = grpc.ssl_channel_credentials(root_certificates=self._cert)
         return grpc.aio.secure_channel(self.settings.address, credentials, options=options)
 
 

@@ -32,8 +32,15 @@ class LndInfo:
         self._connection = connection
         self._hold_expiry_delta: int | None = None
         self._debug_refused = False
+        self._known: tuple[float, NodeSummary] | None = None
 
     async def summary(self) -> NodeSummary:
+        now = asyncio.get_running_loop().time()
+        if self._known is None or now - self._known[0] >= self._connection.settings.summary_seconds:
+            self._known = (now, await self._summary())
+        return self._known[1]
+
+    async def _summary(self) -> NodeSummary:
         info = await self._connection.call(
             lambda stubs: stubs.lightning.GetInfo, request(RequestName.GET_INFO)
         )

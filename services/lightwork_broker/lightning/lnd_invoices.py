@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import assert_never
+from typing import Final, assert_never
 
 import grpc.aio
 
@@ -28,6 +29,9 @@ from lightwork_broker.lightning.ports import CreatedInvoice, HoldInvoice, Invoic
 from lightwork_broker.lightning.preimage import Preimage
 from lightwork_contracts.ids import PaymentHash
 from lightwork_contracts.money import Msat
+
+SILENCE_SECONDS: Final = 0.5
+"""How long a subscription may say nothing before LND is asked whether it knows the invoice at all."""
 
 
 class LndInvoices:
@@ -96,15 +100,12 @@ class LndInvoices:
         return None if found is None else read_invoice(found)
 
     async def watch(self, payment_hash: PaymentHash) -> AsyncGenerator[HoldInvoice, None]:
-        # LND is silent for ever about a hash that it does not know.
-        if await self._find(payment_hash) is None:
-            raise InvoiceNotFound("the node has no invoice under this payment hash")
         message = request(RequestName.SUBSCRIBE, r_hash=bytes.fromhex(payment_hash))
         states = self._connection.stream(lambda stubs: stubs.invoices.SubscribeSingleInvoice, message)
         last: InvoiceState | None = None
         try:
             async with aclosing(states):
-                async for found in states:
+                async for found in self._speaking(states, payment_hash):
                     hold = read_invoice(found)
                     if hold.state is not last:
                         last = hold.state
@@ -116,6 +117,25 @@ class LndInvoices:
                 return
             failure = LightningUnavailable("the stream of invoice states ended before a final one")
         raise failure
+
+    async def _speaking(
+        self, states: AsyncGenerator[Invoice, None], payment_hash: PaymentHash
+    ) -> AsyncGenerator[Invoice, None]:
+        """Yield the states. LND tells the present one at once, and is silent for ever about an unknown hash."""
+        first = asyncio.create_task(anext(states, None))
+        try:
+            await asyncio.wait({first}, timeout=SILENCE_SECONDS)
+            if not first.done() and await self._find(payment_hash) is None:
+                raise InvoiceNotFound("the node has no invoice under this payment hash")
+            told = await first
+        finally:
+            if not first.done():
+                first.cancel()
+                await asyncio.wait({first})
+        if told is not None:
+            yield told
+            async for found in states:
+                yield found
 
     async def add_invoice(
         self, *, value_msat: Msat, expiry_seconds: int, memo: str, final_cltv: int

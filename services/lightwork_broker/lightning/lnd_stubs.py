@@ -16,6 +16,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import Message
 
 Reply_co = TypeVar("Reply_co", covariant=True)
+Metadata = tuple[tuple[str, str], ...]
 
 
 class InvoiceStateNumber(IntEnum):
@@ -138,7 +139,9 @@ class DebugInfoReply(Protocol):
 class Unary(Protocol[Reply_co]):
     """A call with one answer."""
 
-    def __call__(self, request: Message, *, timeout: float | None = None) -> Awaitable[Reply_co]: ...
+    def __call__(
+        self, request: Message, *, timeout: float | None = None, metadata: Metadata | None = None
+    ) -> Awaitable[Reply_co]: ...
 
 
 class Stream(Protocol[Reply_co]):
@@ -152,7 +155,9 @@ class Stream(Protocol[Reply_co]):
 class Streaming(Protocol[Reply_co]):
     """A call with many answers."""
 
-    def __call__(self, request: Message, *, timeout: float | None = None) -> Stream[Reply_co]: ...
+    def __call__(
+        self, request: Message, *, timeout: float | None = None, metadata: Metadata | None = None
+    ) -> Stream[Reply_co]: ...
 
 
 class MethodSource(Protocol):
