@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 from contract.lightning.world_lnd import LndWorld
+from contract.lightning.world_simulated import SimulatedWorld
 from contract.lightning.worlds import LightningWorld
 
 
-@pytest.fixture(scope="session", params=["lnd"])
+@pytest.fixture(scope="session", params=["simulated", pytest.param("lnd", marks=pytest.mark.regtest)])
 async def lightning(request: pytest.FixtureRequest) -> AsyncIterator[LightningWorld]:
-    """The network that the contract is tested on; a second implementation is a second parameter."""
-    world = LndWorld(request.getfixturevalue("network"))
+    """The network that the contract is tested on. What the simulated one does otherwise is in its docstring."""
+    world = SimulatedWorld() if request.param == "simulated" else LndWorld(request.getfixturevalue("network"))
     yield world
     await world.close()

@@ -28,8 +28,6 @@ from lightwork_broker.lightning.ports import InvoiceState, PayoutFailure, Payout
 from lightwork_contracts.bolt11 import Network, read_invoice
 from lightwork_contracts.money import Msat
 
-pytestmark = pytest.mark.regtest
-
 
 async def test_a_new_hold_invoice_is_open_and_says_what_was_asked(lightning: LightningWorld) -> None:
     preimage = secret()

@@ -11,8 +11,6 @@ from lightwork_broker.lightning.ports import InvoiceState
 from lightwork_contracts.bolt11 import read_invoice
 from lightwork_contracts.money import Msat
 
-pytestmark = pytest.mark.regtest
-
 
 async def test_a_node_says_who_it_is_and_that_it_is_ready(lightning: LightningWorld) -> None:
     broker, buyer = await lightning.broker.summary(), await lightning.buyer.summary()

@@ -10,8 +10,6 @@ from contract.lightning.worlds import PATIENCE_SECONDS, LightningWorld, hold, in
 from lightwork_broker.lightning.errors import LightningUnavailable
 from lightwork_broker.lightning.ports import InvoiceState, PayoutStatus
 
-pytestmark = pytest.mark.regtest
-
 
 async def test_a_hold_survives_the_death_of_its_node(lightning: LightningWorld) -> None:
     preimage = secret()

@@ -22,8 +22,6 @@ from lightwork_broker.lightning.ports import CreatedInvoice, InvoiceState, Payou
 from lightwork_contracts.bolt11 import Hop
 from lightwork_contracts.money import Msat
 
-pytestmark = pytest.mark.regtest
-
 FINAL_CLTV = 40
 
 

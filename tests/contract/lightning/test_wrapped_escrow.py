@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 from contract.lightning.worlds import LightningWorld, in_state, pay, paying
 
 from lightwork_broker.lightning.ports import InvoiceState, PayoutFailure, PayoutStatus
 from lightwork_contracts.money import Msat
-
-pytestmark = pytest.mark.regtest
 
 PRICE, FEE = Msat(10_000_000), Msat(101_001)
 
