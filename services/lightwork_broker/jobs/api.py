@@ -193,7 +193,7 @@ async def rule(request: Request, caller: Caller, job_id: JobIdPath, body: Rule) 
 @router.post("/v1/work/poll", tags=["work"], summary="Ask for work", responses=documented(*SIGNED))
 async def poll(request: Request, caller: Caller, body: PollWork) -> WorkList:
     """Waits until there is a quote to answer or a job to do. Asking keeps your listings online."""
-    return await _queue(request).poll(caller, body)
+    return await _queue(request).poll(caller, body, gone=request.is_disconnected)
 
 
 @router.post(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Awaitable, Callable
 
 from pydantic import JsonValue
 
@@ -22,7 +23,9 @@ from lightwork_broker.market.quotes import Quotes
 from lightwork_broker.market.schema import fit
 from lightwork_broker.market.service import Market
 from lightwork_broker.signals import Signals
+from lightwork_contracts.errors import CanonicalError
 from lightwork_contracts.ids import Pubkey
+from lightwork_contracts.signed.canonical import canonical_json
 from lightwork_contracts.status import CAPABILITIES, Acceptance, JobStatus
 from lightwork_contracts.wire.jobs import HeartbeatAnswer, JobWork, PollWork, WorkList
 
@@ -54,8 +57,13 @@ class WorkQueue:
         self._jobs = jobs
         self._lease_seconds = lease_seconds
 
-    async def poll(self, provider: Pubkey, request: PollWork) -> WorkList:
-        """Return quotes to answer and jobs to do, as soon as there are any, or nothing after the wait."""
+    async def poll(
+        self, provider: Pubkey, request: PollWork, *, gone: Callable[[], Awaitable[bool]]
+    ) -> WorkList:
+        """Return quotes to answer and jobs to do, as soon as there are any, or nothing after the wait.
+
+        Whoever has hung up while waiting (`gone`) is given nothing: a lease would be lost on him.
+        """
         await self._market.seen(provider)
         deadline = self._clock.now() + request.wait_seconds
         with self._signals.listen(f"work:{provider}") as listener:
@@ -65,6 +73,8 @@ class WorkQueue:
                 if work.work or left <= 0 or listener.closing:
                     break
                 await listener.wait(min(left, RECHECK_SECONDS))
+                if await gone():
+                    return WorkList(work=())
         await self._market.seen(provider)
         return work
 
@@ -131,7 +141,12 @@ class WorkQueue:
             OutputInvalid: nothing has changed; deliver another result or fail the job.
         """
         job = await self._own(provider, job_id)
-        digest = hashlib.sha256(_canonical(result)).hexdigest()
+        try:
+            digest = hashlib.sha256(canonical_json(result)).hexdigest()
+        except CanonicalError as error:
+            raise OutputInvalid(
+                f"the result cannot be kept: {error.message}", hint="fix it or fail the job"
+            ) from error
         if job.status in _DELIVERED and job.epoch == epoch and job.result_hash == digest:
             return
         self._require_lease(job, epoch)
@@ -208,7 +223,3 @@ def _job_work(job: Job, *, lease_seconds: int) -> JobWork:
         payment_hash=job.payment_hash,
         input=json.loads(job.input),
     )
-
-
-def _canonical(value: JsonValue) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
