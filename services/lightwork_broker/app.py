@@ -311,6 +311,12 @@ def _add_refusals(app: FastAPI) -> None:
         detail = str(error.detail) if isinstance(error, HTTPException) else "the broker made a mistake"
         return problem(code, detail, instance=request.url.path)
 
+    async def unwritable(request: Request, error: Exception) -> JSONResponse:
+        # Half of a surrogate pair can be written in JSON, but neither be stored nor be answered.
+        return problem(
+            ProblemCode.REQUEST_INVALID, "a text is not Unicode", hint="see /docs", instance=request.url.path
+        )
+
     async def broken(request: Request, error: Exception) -> JSONResponse:
         log.error("request.failed", path=request.url.path, exc_info=error)
         return problem(
@@ -321,6 +327,7 @@ def _add_refusals(app: FastAPI) -> None:
     app.add_exception_handler(LightningError, unavailable)
     app.add_exception_handler(RequestValidationError, malformed)
     app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(UnicodeEncodeError, unwritable)
     app.add_exception_handler(Exception, broken)
 
 

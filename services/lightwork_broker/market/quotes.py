@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from typing import Protocol, assert_never
@@ -14,6 +13,7 @@ from lightwork_broker.errors import (
     CommitmentInvalid,
     IdempotencyConflict,
     InputInvalid,
+    InvoiceRefused,
     NotFound,
     PriceAboveMax,
     ProviderRefused,
@@ -29,7 +29,7 @@ from lightwork_broker.market.schema import fit
 from lightwork_broker.market.service import Market
 from lightwork_broker.market.store import Listing
 from lightwork_broker.signals import Signals
-from lightwork_contracts.errors import ContractError
+from lightwork_contracts.errors import CanonicalError, ContractError
 from lightwork_contracts.ids import Pubkey, QuoteId
 from lightwork_contracts.money import Msat
 from lightwork_contracts.signed.canonical import input_hash
@@ -104,7 +104,10 @@ class Quotes:
         """
         if (request.listing_id is None) == (request.task is None):
             raise RequestInvalid("name the listing by either listing_id or task")
-        request_hash = hashlib.sha256(request.model_dump_json().encode()).hexdigest()
+        try:
+            hashed, request_hash = input_hash(dict(request.input)), input_hash(request.model_dump())
+        except CanonicalError as error:
+            raise InputInvalid(f"the input cannot be signed: {error.message}") from error
         if key is not None:
             async with self._database.read() as tx:
                 known = await store.by_key(tx, buyer, key)
@@ -129,7 +132,7 @@ class Quotes:
             listing_version=listing.version,
             task=listing.name,
             input=json.dumps(request.input, ensure_ascii=False, separators=(",", ":")),
-            input_hash=input_hash(dict(request.input)),
+            input_hash=hashed,
             max_price_msat=request.max_price_msat,
             idempotency_key=key,
             request_hash=request_hash,
@@ -245,8 +248,10 @@ class Quotes:
         )
         async with self._database.write() as tx:
             if await store.hash_is_quoted(tx, commitment.payment_hash):
-                raise CommitmentInvalid(
-                    "this payment hash was committed to before", hint="make a fresh invoice"
+                raise InvoiceRefused(
+                    "this payment hash was committed to before",
+                    invoice_code=ProblemCode.INVOICE_HASH_USED,
+                    hint="make a fresh invoice",
                 )
             taken = await store.finish(
                 tx,
