@@ -185,6 +185,8 @@ class Auditor:
         out = payment is not None and payment.status in MONEY_OUT
         if out and state in ("canceling", "canceled", "returned"):
             self._breach(f"I13 the escrow is {state} while the payout is {payment and payment.status}")
+        if out and state in ("accepted", "releasing"):
+            self._breach(f"I28 the escrow is {state}, as if the payout that is under way had failed")
         if state == "lost" and payment_hash not in self.excused:
             self._breach("money was lost although a broker could have acted in time")
         if status == "refunded" and job["result"] is not None:

@@ -180,7 +180,7 @@ class Story:
         job_id, epoch = job["id"], job["epoch"]
         match op.name:
             case "lease":
-                return broker.queue.poll(PROVIDER, PollWork(wait_seconds=0, max_jobs=2))
+                return broker.queue.poll(PROVIDER, PollWork(wait_seconds=0, max_jobs=2), gone=_still_there)
             case "heartbeat":
                 return broker.queue.heartbeat(PROVIDER, job_id, epoch=epoch, progress=0.5, note="on it")
             case "deliver":
@@ -388,6 +388,11 @@ async def _pass(broker: Broker) -> None:
     """Do one round of the broker's sweep, which forgives a node that gives no answer."""
     await broker.reconciler.retry_due()
     await broker.reconciler.sweep()
+
+
+async def _still_there() -> bool:
+    """Answer for a provider that waits for its poll to end."""
+    return False
 
 
 async def _guard(broker: Broker, height: int) -> None:

@@ -1,0 +1,149 @@
+"""Ledger rows are added once and never changed, and the database itself sees to it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from escrow_story import Op, open_story
+from escrow_world import fast_folder, make_template
+
+from lightwork_broker import schema
+from lightwork_broker.audit import audit
+from lightwork_broker.db.engine import Database
+from lightwork_broker.db.migrate import migrate
+from lightwork_broker.ledger import store
+from lightwork_broker.ledger.rules import FEES, NODE, Entry, Posting, payout_posting
+from lightwork_broker.ledger.store import LedgerConflict
+from lightwork_contracts.ids import JobId
+
+APPEND_ONLY = ("ledger_transaction", "ledger_entry", "escrow_event", "job_event", "listing_version")
+
+
+@pytest.fixture(scope="module")
+def template() -> Iterator[Path]:
+    with fast_folder() as folder:
+        yield make_template(folder)
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncGenerator[Database]:
+    path = str(tmp_path / "broker.sqlite")
+    migrate(path)
+    opened = Database(path)
+    yield opened
+    await opened.close()
+
+
+def _posting(key: str = "k", *, amount: int = 5) -> Posting:
+    return Posting(key=key, cause="a test", entries=(Entry(NODE, amount), Entry(FEES, -amount)))
+
+
+async def _balances(database: Database) -> dict[str, int]:
+    async with database.read() as tx:
+        return await store.balances(tx)
+
+
+async def test_the_same_posting_again_adds_nothing(database: Database) -> None:
+    async with database.write() as tx:
+        assert await store.post(tx, _posting(), now=1)
+        assert not await store.post(tx, _posting(), now=2)
+    async with database.write() as tx:
+        assert not await store.post(tx, _posting(), now=3)
+    assert await _balances(database) == {NODE: 5, FEES: -5}
+
+
+async def test_other_entries_under_a_used_key_are_refused_and_add_nothing(database: Database) -> None:
+    async with database.write() as tx:
+        await store.post(tx, _posting(), now=1)
+    for other in (_posting(amount=6), payout_posting(JobId("k"), price_msat=5, routing_msat=0)):
+        changed = Posting(key="k", cause=other.cause, entries=other.entries)
+        with pytest.raises(LedgerConflict):
+            async with database.write() as tx:
+                await store.post(tx, changed, now=2)
+    assert await _balances(database) == {NODE: 5, FEES: -5}
+
+
+async def test_a_posting_in_a_transaction_that_fails_leaves_no_trace(database: Database) -> None:
+    async def post_and_fail() -> None:
+        async with database.write() as tx:
+            await store.post(tx, _posting(), now=1)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await post_and_fail()
+    assert await _balances(database) == {}
+    async with database.write() as tx:
+        assert await store.post(tx, _posting(), now=2)
+
+
+async def test_the_database_refuses_to_change_what_was_recorded(template: Path) -> None:
+    async with open_story(template, brokers=1) as story:
+        for op in (Op("hire"), Op("pay"), Op("lease"), Op("deliver")):
+            assert await story.play(op) == []
+        connection = sqlite3.connect(story.world.path)
+        try:
+            for table in APPEND_ONLY:
+                before = connection.execute(f"SELECT * FROM {table}").fetchall()
+                assert before, f"{table} has no row to try this on"
+                column = connection.execute(f"SELECT name FROM pragma_table_info('{table}')").fetchone()[0]
+                for statement in (f"UPDATE {table} SET {column} = {column}", f"DELETE FROM {table}"):
+                    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+                        connection.execute(statement)
+                connection.rollback()
+                assert connection.execute(f"SELECT * FROM {table}").fetchall() == before
+        finally:
+            connection.close()
+
+
+async def test_every_table_that_is_a_log_is_append_only(database: Database) -> None:
+    connection = sqlite3.connect(database.path)
+    try:
+        triggers = {
+            (row[0], row[1].split()[4])
+            for row in connection.execute("SELECT tbl_name, sql FROM sqlite_master WHERE type = 'trigger'")
+        }
+    finally:
+        connection.close()
+    assert triggers == {(table, verb) for table in APPEND_ONLY for verb in ("UPDATE", "DELETE")}
+
+
+async def test_the_audit_finds_an_escrow_account_that_was_not_closed(database: Database) -> None:
+    async with database.write() as tx:
+        await store.post(tx, payout_posting(JobId("job_x"), price_msat=10, routing_msat=1), now=1)
+    found = await audit(database)
+    assert found.balances == {NODE: -11, "escrow:job_x": 11}
+    assert any("escrow:job_x holds 11 msat" in breach for breach in found.breaches)
+
+
+def test_migrating_gives_the_models_exactly_and_again_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "broker.sqlite"
+    for _ in range(2):
+        migrate(str(path))
+        engine = sa.create_engine(f"sqlite:///{path}")
+        try:
+            with engine.connect() as connection:
+                context = MigrationContext.configure(connection, opts={"compare_type": True})
+                assert compare_metadata(context, schema.metadata()) == []
+                tables = set(sa.inspect(connection).get_table_names())
+        finally:
+            engine.dispose()
+        assert tables == set(schema.metadata().tables) | {"alembic_version"}
+
+
+def test_the_checks_of_the_models_are_in_the_database(tmp_path: Path) -> None:
+    path = tmp_path / "broker.sqlite"
+    migrate(str(path))
+    engine = sa.create_engine(f"sqlite:///{path}")
+    try:
+        for name, table in schema.metadata().tables.items():
+            wanted = {check.name for check in table.constraints if isinstance(check, sa.CheckConstraint)}
+            found = {check["name"] for check in sa.inspect(engine).get_check_constraints(name)}
+            assert found == wanted, name
+    finally:
+        engine.dispose()
