@@ -241,6 +241,10 @@ async def test_a_value_without_a_canonical_form_is_neither_input_nor_result(pair
     )
     assert answer.status_code == 422, answer.text
     assert Problem.model_validate_json(answer.content).code in (P.OUTPUT_INVALID, P.REQUEST_INVALID)
+    answer = await _post(
+        pair.provider.client, f"/v1/work/jobs/{job.id}/fail", '{"epoch": 1, "message": "\\ud800"}'
+    )
+    refused(answer, P.REQUEST_INVALID, status=422)
     accepted(await pair.provider.fail(work))
     await paying
 

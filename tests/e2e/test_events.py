@@ -146,7 +146,10 @@ async def test_the_same_key_hires_once_and_another_request_under_it_is_refused(s
         )
         refused(other, ProblemCode.IDEMPOTENCY_CONFLICT, status=409)
         stranger = HandBuyer(shop)
-        assert (await stranger.hire_task("echo", "once", key=key)).id != first.id
+        theirs = await stranger.hire_task("echo", "once", key=key)
+        assert theirs.id != first.id
+        await buyer.client.post(f"/v1/jobs/{first.id}/cancel")
+        await stranger.client.post(f"/v1/jobs/{theirs.id}/cancel")
 
 
 async def test_the_same_key_at_the_same_time_never_makes_two_jobs(shop: World) -> None:
@@ -161,6 +164,7 @@ async def test_the_same_key_at_the_same_time_never_makes_two_jobs(shop: World) -
     made = {JobForBuyer.model_validate_json(a.content).id for a in answers if a.status_code == 201}
     assert len(made) == 1
     assert (await buyer.hire_task("echo", "all at once", key=key)).id in made
+    await buyer.client.post(f"/v1/jobs/{made.pop()}/cancel")
 
 
 async def test_a_quote_hired_twice_is_one_job(world: World) -> None:
@@ -171,6 +175,7 @@ async def test_a_quote_hired_twice_is_one_job(world: World) -> None:
     jobs = [JobForBuyer.model_validate(answer) for answer in await asyncio.gather(*hires)]
     assert len({(job.id, job.invoice) for job in jobs}) == 1
     assert accepted(await buyer.client.call("GET", f"/v1/quotes/{quote.id}"))["id"] == quote.id
+    await buyer.client.post(f"/v1/jobs/{jobs[0].id}/cancel")
 
 
 async def test_the_same_content_is_the_same_version_and_a_change_makes_a_new_one(world: World) -> None:
