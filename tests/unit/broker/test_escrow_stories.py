@@ -159,3 +159,22 @@ async def test_a_stale_epoch_delivers_nothing(story: Story) -> None:
     await _until_working(story)
     await _play(story, Op("stale_deliver"))
     assert (_job(story)["status"], _job(story)["result"]) == ("working", None)
+
+
+async def test_the_guardian_gives_the_htlc_back_before_the_node_does(story: Story) -> None:
+    payment_hash = await _until_working(story)
+    await _play(story, Op("mine", number=7))
+    assert (_state(story), _job(story)["status"]) == ("canceled", "refunded")
+    assert payment_hash not in story.world.node.given_back
+
+
+async def test_with_too_few_blocks_left_the_provider_is_not_paid_any_more(story: Story) -> None:
+    payment_hash = await _until_working(story)
+    node = story.world.node
+    node.outcomes[payment_hash] = [Outcome(failure=PayoutFailure.NO_ROUTE)]
+    await _play(story, Op("deliver"), Op("mine", number=6))
+    assert _state(story) == "releasing"
+    story.world.clock.time += 2
+    await _play(story, Op("sweep"))
+    assert (_state(story), _job(story)["status"]) == ("canceled", "refunded")
+    assert payment_hash not in node.successes
