@@ -3,26 +3,27 @@
 SQLite runs in WAL mode with `synchronous=FULL`, so that a committed row outlives a power cut, and every
 write begins with BEGIN IMMEDIATE, so that a transaction never fails half-way for want of the write lock.
 
-Statements run where they are called: they touch cached pages and are over in microseconds, less than handing
-them to a thread and back takes. What waits for the disk, the commit, runs in a thread; whoever wants to write
-meanwhile waits and then shares the next commit, so one sync of the disk serves all of them (group commit).
+Statements are SQLAlchemy Core's and run where they are called: they touch cached pages and are over in less
+time than handing them to a thread and back takes. What waits for the disk, the commit, runs in a thread;
+whoever wants to write meanwhile waits and then shares the next commit, so one sync of the disk serves all of
+them (group commit).
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlmodel import SQLModel
 
-from lightwork_broker.db.statements import Row as Row
-from lightwork_broker.db.statements import prepare
+Row = Mapping[str, Any]
 
 T = TypeVar("T")
 
@@ -53,30 +54,37 @@ class TransactionLost(RuntimeError):
     """The database rolled back a transaction that another one's failure took with it; nothing was stored."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    rows: Sequence[Row]
+    changed: int
+    key: int
+
+
 class Transaction:
     """One open transaction: targeted statements, and callbacks for after the commit.
 
     Values for a statement that is a constant of its module are given by the names of its parameters or columns.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
         self.after_commit_actions: list[Callable[[], object]] = []
 
     async def run(self, statement: sa.Executable, **values: object) -> int:
         """Execute a statement and return how many rows it changed."""
-        return (await self._call(statement, values))[1].rowcount
+        return (await self._call(statement, values)).changed
 
     async def insert(self, statement: sa.Insert, **values: object) -> int:
         """Execute an insert and return the new row's integer primary key."""
-        return (await self._call(statement, values))[1].lastrowid or 0
+        return (await self._call(statement, values)).key
 
     async def one(self, statement: sa.Executable, **values: object) -> Row | None:
-        rows = (await self._call(statement, values))[0]
+        rows = (await self._call(statement, values)).rows
         return rows[0] if rows else None
 
-    async def all(self, statement: sa.Executable, **values: object) -> list[Row]:
-        return (await self._call(statement, values))[0]
+    async def all(self, statement: sa.Executable, **values: object) -> Sequence[Row]:
+        return (await self._call(statement, values)).rows
 
     async def value(self, statement: sa.Executable, **values: object) -> Any:
         row = await self.one(statement, **values)
@@ -86,25 +94,20 @@ class Transaction:
         """Call `action` once the transaction is durable; not at all if it is rolled back."""
         self.after_commit_actions.append(action)
 
-    async def _call(
-        self, statement: sa.Executable, values: dict[str, object]
-    ) -> tuple[list[Row], sqlite3.Cursor]:
+    async def _call(self, statement: sa.Executable, values: dict[str, object]) -> _Outcome:
         return self._execute(statement, values)
 
-    def _execute(
-        self, statement: sa.Executable, values: dict[str, object]
-    ) -> tuple[list[Row], sqlite3.Cursor]:
-        prepared = prepare(statement, tuple(values))
-        cursor = prepared.execute(self._connection, values)
-        return (prepared.rows(cursor) if cursor.description else []), cursor
+    def _execute(self, statement: sa.Executable, values: dict[str, object]) -> _Outcome:
+        result = cast("sa.CursorResult[Any]", self._connection.execute(statement, values or None))
+        if result.returns_rows:
+            return _Outcome(cast("Sequence[Row]", result.mappings().all()), 0, 0)
+        return _Outcome((), result.rowcount, result.lastrowid if result.context.isinsert else 0)
 
 
 class _Scan(Transaction):
     """A read transaction whose statements may look at many rows: each runs in a thread."""
 
-    async def _call(
-        self, statement: sa.Executable, values: dict[str, object]
-    ) -> tuple[list[Row], sqlite3.Cursor]:
+    async def _call(self, statement: sa.Executable, values: dict[str, object]) -> _Outcome:
         loop = asyncio.get_running_loop()
         return await _to_the_end(loop.run_in_executor(None, lambda: self._execute(statement, values)))
 
@@ -126,8 +129,12 @@ class Database:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._writer: sqlite3.Connection | None = None
-        self._readers: list[sqlite3.Connection] = []
+        # BEGIN and COMMIT are ours to say: AUTOCOMMIT keeps SQLAlchemy from saying them too.
+        self._engine = sa.create_engine(
+            "sqlite://", creator=lambda: _connect(path), poolclass=sa.NullPool, isolation_level="AUTOCOMMIT"
+        )
+        self._writer: _Connection | None = None
+        self._readers: list[_Connection] = []
         self._turn = asyncio.Lock()
         self._scans = asyncio.Semaphore(SCANS_AT_ONCE)
         self._batch: _Batch | None = None
@@ -143,8 +150,8 @@ class Database:
         async with self._turn:
             writer = self._open_writer()
             batch = self._batch = self._batch or await self._begin(writer)
-            transaction = Transaction(writer)
-            writer.execute("SAVEPOINT one")
+            transaction = Transaction(writer.core)
+            writer.raw.execute("SAVEPOINT one")
             token = _writing.set(True)
             try:
                 yield transaction
@@ -152,7 +159,7 @@ class Database:
                 self._undo(writer, batch)
                 raise
             else:
-                writer.execute("RELEASE one")
+                writer.raw.execute("RELEASE one")
                 batch.actions.extend(transaction.after_commit_actions)
             finally:
                 _writing.reset(token)
@@ -164,7 +171,7 @@ class Database:
         """Open a read transaction, one consistent snapshot, for statements that find rows by an index."""
         connection = self._open_snapshot()
         try:
-            yield Transaction(connection)
+            yield Transaction(connection.core)
         finally:
             self._close_snapshot(connection)
 
@@ -174,7 +181,7 @@ class Database:
         async with self._scans:
             connection = self._open_snapshot()
             try:
-                yield _Scan(connection)
+                yield _Scan(connection.core)
             finally:
                 self._close_snapshot(connection)
 
@@ -182,18 +189,18 @@ class Database:
         """Wait for the last commit and close the file."""
         await asyncio.gather(*self._committing, return_exceptions=True)
         for connection in (*self._readers, *([self._writer] if self._writer else [])):
-            connection.close()
+            connection.core.close()
         self._readers.clear()
         self._writer = None
         self._disk.shutdown()
 
-    async def _begin(self, writer: sqlite3.Connection) -> _Batch:
+    async def _begin(self, writer: _Connection) -> _Batch:
         """Take the write lock. Another program may have it: then ask again, without holding up the loop."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + BUSY_SECONDS
         while True:
             try:
-                writer.execute("BEGIN IMMEDIATE")
+                writer.raw.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or loop.time() > deadline:
                     raise
@@ -218,43 +225,55 @@ class Database:
                 return
             loop = asyncio.get_running_loop()
             try:
-                await _to_the_end(loop.run_in_executor(self._disk, lambda: writer.execute("COMMIT")))
+                await _to_the_end(loop.run_in_executor(self._disk, lambda: writer.raw.execute("COMMIT")))
             except asyncio.CancelledError:
                 batch.durable.cancel()
                 raise
             except sqlite3.Error as error:
-                if writer.in_transaction:
-                    writer.execute("ROLLBACK")
+                if writer.raw.in_transaction:
+                    writer.raw.execute("ROLLBACK")
                 batch.fail(error)
             else:
                 for action in batch.actions:
                     loop.call_soon(action)
                 batch.durable.set_result(None)
 
-    def _undo(self, writer: sqlite3.Connection, batch: _Batch) -> None:
-        if writer.in_transaction:
-            writer.execute("ROLLBACK TO one")
-            writer.execute("RELEASE one")
+    def _undo(self, writer: _Connection, batch: _Batch) -> None:
+        if writer.raw.in_transaction:
+            writer.raw.execute("ROLLBACK TO one")
+            writer.raw.execute("RELEASE one")
         else:
             # A full disk, for one, makes SQLite roll back everything that was open.
             self._batch = None
             batch.fail(TransactionLost("the database gave up the transactions that were open"))
 
-    def _open_writer(self) -> sqlite3.Connection:
+    def _open_writer(self) -> _Connection:
         if self._writer is None:
-            self._writer = _connect(self.path)
+            self._writer = self._open()
             # It must not sleep on the event loop: `_begin` waits in its stead.
-            self._writer.execute("PRAGMA busy_timeout=0")
+            self._writer.raw.execute("PRAGMA busy_timeout=0")
         return self._writer
 
-    def _open_snapshot(self) -> sqlite3.Connection:
-        connection = self._readers.pop() if self._readers else _connect(self.path)
-        connection.execute("BEGIN")
+    def _open_snapshot(self) -> _Connection:
+        connection = self._readers.pop() if self._readers else self._open()
+        connection.raw.execute("BEGIN")
         return connection
 
-    def _close_snapshot(self, connection: sqlite3.Connection) -> None:
-        connection.execute("ROLLBACK")
+    def _close_snapshot(self, connection: _Connection) -> None:
+        connection.raw.execute("ROLLBACK")
         self._readers.append(connection)
+
+    def _open(self) -> _Connection:
+        core = self._engine.connect()
+        return _Connection(core, cast("sqlite3.Connection", core.connection.dbapi_connection))
+
+
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    """One connection, for statements (`core`) and for the words around them (`raw`)."""
+
+    core: sa.Connection
+    raw: sqlite3.Connection
 
 
 async def _to_the_end(work: asyncio.Future[T]) -> T:
@@ -267,7 +286,7 @@ async def _to_the_end(work: asyncio.Future[T]) -> T:
 
 
 def _connect(path: str) -> sqlite3.Connection:
-    # BEGIN and COMMIT are ours to say; one connection works for one caller at a time, in whichever thread.
+    # One connection works for one caller at a time, in whichever thread.
     connection = sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=512
     )

@@ -145,8 +145,7 @@ _TERMINAL = [status.value for status in JobStatus if CAPABILITIES[status].termin
 _OVERDUE = (
     sa.select(_job)
     .where(
-        # Not an IN: SQLAlchemy wants every value at hand to write its list out, and `now` comes later.
-        *(_job.c.status != status for status in _TERMINAL),
+        _job.c.status.not_in(_TERMINAL),
         sa.or_(
             sa.and_(_job.c.deadline.is_not(None), _job.c.deadline <= sa.bindparam("now")),
             sa.and_(_job.c.status == JobStatus.WORKING.value, _job.c.lease_until <= sa.bindparam("now")),

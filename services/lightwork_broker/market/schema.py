@@ -143,12 +143,14 @@ def _size(value: object) -> int:
 def _check_keywords(schema: dict[str, JsonValue], *, what: str) -> None:
     """Walk the schema as a schema: a property that is named like a keyword is none."""
     pending: list[JsonValue] = [schema]
+    walked: set[int] = set()
     while pending:
         item = pending.pop()
         if isinstance(item, list):
             pending.extend(item)
-        if not isinstance(item, dict):
+        if not isinstance(item, dict) or id(item) in walked:
             continue
+        walked.add(id(item))
         for keyword in (
             "patternProperties",
             "$dynamicRef",
@@ -160,7 +162,8 @@ def _check_keywords(schema: dict[str, JsonValue], *, what: str) -> None:
             if keyword in item:
                 raise ListingInvalid(f"the {what} uses {keyword}, which this broker does not check")
         if "$ref" in item:
-            _check_reference(item["$ref"], schema, what=what)
+            # It may lead to what is otherwise no schema, such as a default.
+            pending.append(_referred(item["$ref"], schema, what=what))
         for keyword, value in item.items():
             if keyword in _NAMED and isinstance(value, dict):
                 pending.extend(value.values())
@@ -168,8 +171,8 @@ def _check_keywords(schema: dict[str, JsonValue], *, what: str) -> None:
                 pending.append(value)
 
 
-def _check_reference(target: JsonValue, schema: dict[str, JsonValue], *, what: str) -> None:
-    """Require that a reference leads to a schema within this one (`#` or `#/...`, RFC 6901)."""
+def _referred(target: JsonValue, schema: dict[str, JsonValue], *, what: str) -> JsonValue:
+    """Return the schema that a reference leads to, within this one (`#` or `#/...`, RFC 6901)."""
     if not isinstance(target, str) or not (target == "#" or target.startswith("#/")):
         raise ListingInvalid(
             f"the {what} refers to {target!r}; only references within it (#/...) are allowed"
@@ -180,3 +183,4 @@ def _check_reference(target: JsonValue, schema: dict[str, JsonValue], *, what: s
         found = found.get(name) if isinstance(found, dict) else None
     if not isinstance(found, dict | bool):
         raise ListingInvalid(f"the {what} refers to {target!r}, where there is no schema")
+    return found
