@@ -332,7 +332,7 @@ class Market:
 
     def _open_wallet(self) -> Wallet:
         if self._wallet is None:
-            self._wallet = self._profile.wallet()
+            self._wallet = self._profile.wallet(broker=self.broker.connection.url)
         return self._wallet
 
     def _routing_fee(self, terms: QuoteTerms) -> Msat:

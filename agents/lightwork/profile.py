@@ -17,7 +17,7 @@ from lightwork_contracts.errors import KeyCode, KeyFault
 from lightwork_contracts.signed.keys import SecretKey
 
 if TYPE_CHECKING:
-    from lightwork.lnd_wallet import LndWallet
+    from lightwork.wallet import Wallet
 
 DEFAULT_BROKER = "http://127.0.0.1:8402"
 WALLET_VARIABLES = ("LIGHTWORK_LND_REST", "LIGHTWORK_LND_TLS_CERT", "LIGHTWORK_LND_MACAROON")
@@ -29,6 +29,7 @@ class _WalletTable(BaseModel):
     lnd_rest: str | None = None
     tls_cert: Path | None = None
     macaroon: Path | None = None
+    simulated: str | None = None
 
 
 class _ProfileFile(BaseModel):
@@ -58,6 +59,7 @@ class Profile:
     broker: str
     key_file: Path
     lnd: LndFiles | None = None
+    simulated_wallet: str | None = None
     broker_pubkey: str | None = None
     broker_node: str | None = None
 
@@ -79,6 +81,7 @@ class Profile:
             broker=env.get("LIGHTWORK_BROKER") or file.broker or DEFAULT_BROKER,
             key_file=_key_file(folder, env, file, chosen),
             lnd=_lnd(folder, env, file.wallet),
+            simulated_wallet=env.get("LIGHTWORK_SIMULATED_WALLET") or file.wallet.simulated,
             broker_pubkey=env.get("LIGHTWORK_PIN_BROKER") or file.broker_pubkey,
             broker_node=env.get("LIGHTWORK_PIN_NODE") or file.broker_node,
         )
@@ -104,13 +107,17 @@ class Profile:
             raise ProfileInvalid(error.message) from None
         return key
 
-    def wallet(self) -> LndWallet:
-        """Open the wallet.
+    def wallet(self, *, broker: str | None = None) -> Wallet:
+        """Open the wallet: a simulated one, if named, at `broker` (else the profile's), before one's own LND.
 
         Raises:
             WalletMissing: none is configured.
             ProfileInvalid: one of its files cannot be read.
         """
+        if self.simulated_wallet is not None:
+            from lightwork.simulated_wallet import SimulatedWallet
+
+            return SimulatedWallet(broker or self.broker, self.simulated_wallet)
         if self.lnd is None:
             raise WalletMissing(f"profile '{self.name}' has no wallet")
         from lightwork.lnd_wallet import LndWallet

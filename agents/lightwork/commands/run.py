@@ -53,7 +53,7 @@ async def _run(
     profile = Profile.load(name=profile_name)
     agents = [agent for file in files for agent in load_agents(file)]
     key = profile.secret_key()
-    wallet = profile.wallet()
+    wallet = profile.wallet(broker=broker_url)
     broker = Broker(BrokerConnection(broker_url or profile.broker, key=key))
 
     def tell(report: Report) -> None:

@@ -16,7 +16,7 @@ def whoami(*, broker: BrokerOption = None, profile: ProfileOption = None, as_jso
             "profile": chosen.name,
             "key_file": str(chosen.key_file),
             "broker": broker or chosen.broker,
-            "wallet": chosen.lnd.url if chosen.lnd is not None else None,
+            "wallet": _wallet(chosen),
         }
 
     facts = run_async(read(), as_json=as_json)
@@ -24,3 +24,9 @@ def whoami(*, broker: BrokerOption = None, profile: ProfileOption = None, as_jso
         show_json({**facts})
     else:
         show_table(("", ""), [(name, value or "none") for name, value in facts.items()])
+
+
+def _wallet(profile: Profile) -> str | None:
+    if profile.simulated_wallet is not None:
+        return f"{profile.simulated_wallet} (simulated)"
+    return None if profile.lnd is None else profile.lnd.url

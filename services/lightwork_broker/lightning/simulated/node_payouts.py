@@ -7,7 +7,7 @@ from lightwork_broker.lightning.ports import NodeId, Payout, PayoutStatus, Route
 from lightwork_broker.lightning.simulated.connection import Connection, OutcomeUnknown
 from lightwork_broker.lightning.simulated.node_state import NodeState
 from lightwork_broker.lightning.simulated.routes import BLOCK_PADDING, Wish, find_route
-from lightwork_broker.lightning.simulated.sending import MAX_ROUTE_BLOCKS, Order, send
+from lightwork_broker.lightning.simulated.sending import MAX_ROUTE_BLOCKS, Order, Sent, send
 from lightwork_broker.lightning.simulated.timing import pause, woken
 from lightwork_contracts.bolt11 import InvoiceError, RouteHint, read_invoice
 from lightwork_contracts.ids import PaymentHash
@@ -29,22 +29,15 @@ class SimulatedPayouts:
         cltv_limit: int,
         timeout_seconds: int,
     ) -> Payout:
-        _check_hash(invoice, payment_hash)
-        order = Order(
-            invoice=invoice, payment_hash=payment_hash, fee_limit_msat=fee_limit_msat, cltv_limit=cltv_limit
-        )
-        board = self._connection.board
-
-        def effect(node: NodeState) -> tuple[Payout, bool]:
-            already = node.payout(payment_hash).status is PayoutStatus.IN_FLIGHT
-            outcome = send(board, node, order)
-            expired_meanwhile = already and _is_expired(invoice, now=board.clock.now())
-            return outcome, expired_meanwhile
-
         try:
-            outcome, is_told_at_once = await self._connection.call("pay", payment_hash, effect)
-            if outcome.status.is_final or is_told_at_once:
-                return outcome
+            begun = await self.begin(
+                invoice=invoice,
+                payment_hash=payment_hash,
+                fee_limit_msat=fee_limit_msat,
+                cltv_limit=cltv_limit,
+            )
+            if begun.outcome.status.is_final or begun.was_refused:
+                return begun.outcome
             patience = timeout_seconds + self._connection.patience.pay_margin_seconds
             return await self._follow(payment_hash, seconds=patience)
         except OutcomeUnknown:
@@ -53,6 +46,22 @@ class SimulatedPayouts:
             # A failure found now may be an older attempt's, and this one still on its way.
             seen = await self.track(payment_hash)
             return _unknown(payment_hash) if seen.status is PayoutStatus.FAILED else seen
+
+    async def begin(
+        self, *, invoice: str, payment_hash: PaymentHash, fee_limit_msat: Msat, cltv_limit: int
+    ) -> Sent:
+        """Begin to pay and return how it stands at once, without waiting for a payee that holds.
+
+        Raises:
+            Refused: the invoice is for another hash.
+            LightningUnavailable, PermissionMissing: as every call.
+        """
+        _check_hash(invoice, payment_hash)
+        order = Order(
+            invoice=invoice, payment_hash=payment_hash, fee_limit_msat=fee_limit_msat, cltv_limit=cltv_limit
+        )
+        board = self._connection.board
+        return await self._connection.call("pay", payment_hash, lambda node: send(board, node, order))
 
     async def track(self, payment_hash: PaymentHash) -> Payout:
         try:
@@ -129,13 +138,6 @@ def _check_hash(invoice: str, payment_hash: PaymentHash) -> None:
         return
     if named != payment_hash:
         raise Refused("the invoice is for another payment hash; nothing was sent")
-
-
-def _is_expired(invoice: str, *, now: float) -> bool:
-    try:
-        return read_invoice(invoice).is_expired(int(now))
-    except InvoiceError:
-        return True
 
 
 def _unknown(payment_hash: PaymentHash) -> Payout:

@@ -9,7 +9,7 @@ from lightwork_broker.lightning.ports import Payout, PayoutFailure, PayoutStatus
 from lightwork_broker.lightning.simulated.node_state import NodeState, Payment
 from lightwork_broker.lightning.simulated.routes import BLOCK_PADDING, Wish, find_route
 from lightwork_broker.lightning.simulated.switchboard import Switchboard
-from lightwork_contracts.bolt11 import Invoice, InvoiceError, read_invoice
+from lightwork_contracts.bolt11 import InvoiceError, Network, RouteHint, read_invoice
 from lightwork_contracts.ids import PaymentHash
 from lightwork_contracts.money import Msat
 
@@ -27,54 +27,81 @@ class Order:
     cltv_limit: int
 
 
-def send(board: Switchboard, payer: NodeState, order: Order) -> Payout:
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """How a payment stands after the call to send it; `was_refused` if this call did not even begin one."""
+
+    outcome: Payout
+    was_refused: bool = False
+
+
+def send(board: Switchboard, payer: NodeState, order: Order) -> Sent:
     """Begin to pay, unless the hash is on its way or was paid; return how it stands at the end of this moment.
 
     As LND does, the invoice is looked at before the hash: what is refused for its invoice was not sent now, but
     an earlier payment of that hash keeps its outcome.
     """
     known = payer.payments.get(order.payment_hash)
-    try:
-        terms = read_invoice(order.invoice)
-    except InvoiceError:
-        return known.outcome() if known else _failed(order.payment_hash, PayoutFailure.REFUSED)
-    refused = refusal(terms, order, payer=payer, network=board.network, now=board.clock.now())
-    if refused is not None or terms.amount_msat is None:
-        return known.outcome() if known else _failed(order.payment_hash, refused or PayoutFailure.REFUSED)
+    terms = _check(order, payer=payer, network=board.network, now=board.clock.now())
+    if isinstance(terms, PayoutFailure):
+        return Sent(
+            _failed(order.payment_hash, terms) if known is None else known.outcome(), was_refused=True
+        )
     if known is not None and known.status is not PayoutStatus.FAILED:
-        return known.outcome()
+        return Sent(known.outcome())
     payment = Payment(payment_hash=order.payment_hash)
     payer.payments[order.payment_hash] = payment
     own = sum(board.spendable_msat(channel, payer.pubkey) for channel in board.channels_of(payer.pubkey))
     if own < terms.amount_msat:
-        return _fail(payment, PayoutFailure.INSUFFICIENT_BALANCE)
+        return Sent(_fail(payment, PayoutFailure.INSUFFICIENT_BALANCE))
     wish = Wish(
         payer=payer.pubkey,
         payee=terms.payee,
         amount_msat=terms.amount_msat,
-        final_blocks=terms.min_final_cltv + BLOCK_PADDING,
+        final_blocks=terms.final_cltv + BLOCK_PADDING,
         fee_limit_msat=order.fee_limit_msat,
         cltv_limit=order.cltv_limit or MAX_ROUTE_BLOCKS,
     )
     route = find_route(wish, board.ways(payer.pubkey, terms.route_hints, payee=terms.payee))
     if route is None:
-        return _fail(payment, PayoutFailure.NO_ROUTE)
+        return Sent(_fail(payment, PayoutFailure.NO_ROUTE))
     payment.fee_msat = route.fee_msat
     board.send(route, order.payment_hash, payment_secret=terms.payment_secret)
-    return payment.outcome()
+    return Sent(payment.outcome())
 
 
-def refusal(
-    terms: Invoice, order: Order, *, payer: NodeState, network: str, now: float
-) -> PayoutFailure | None:
-    """Return why the node would not even begin to pay, or None."""
-    if terms.network != network or terms.amount_msat is None or terms.payee == payer.pubkey:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Terms:
+    """What a payer needs of an invoice that it may pay."""
+
+    payee: str
+    amount_msat: int
+    final_cltv: int
+    payment_secret: str
+    route_hints: tuple[RouteHint, ...]
+
+
+def _check(order: Order, *, payer: NodeState, network: Network, now: float) -> _Terms | PayoutFailure:
+    """Return the terms of the invoice, or why the node would not even begin to pay it."""
+    try:
+        invoice = read_invoice(order.invoice)
+    except InvoiceError:
         return PayoutFailure.REFUSED
-    if terms.is_expired(int(now)):
+    if invoice.network is not network or invoice.amount_msat is None or invoice.payee == payer.pubkey:
+        return PayoutFailure.REFUSED
+    if invoice.is_expired(int(now)):
         return PayoutFailure.INVOICE_EXPIRED
     too_long = order.cltv_limit > MAX_ROUTE_BLOCKS
-    too_short = 0 < order.cltv_limit <= terms.min_final_cltv + BLOCK_PADDING
-    return PayoutFailure.REFUSED if too_long or too_short else None
+    too_short = 0 < order.cltv_limit <= invoice.min_final_cltv + BLOCK_PADDING
+    if too_long or too_short:
+        return PayoutFailure.REFUSED
+    return _Terms(
+        payee=invoice.payee,
+        amount_msat=invoice.amount_msat,
+        final_cltv=invoice.min_final_cltv,
+        payment_secret=invoice.payment_secret,
+        route_hints=invoice.route_hints,
+    )
 
 
 def _fail(payment: Payment, failure: PayoutFailure) -> Payout:
