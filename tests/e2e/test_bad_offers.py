@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 import e2e_invoices
@@ -86,9 +86,8 @@ async def pair(world: World) -> AsyncGenerator[Pair]:
     ],
 )
 async def test_an_invoice_that_cannot_be_wrapped_is_refused(
-    pair: Pair, invoice: object, code: ProblemCode
+    pair: Pair, invoice: Callable[[], str], code: ProblemCode
 ) -> None:
-    assert callable(invoice)
     asking, work = await pair.asked()
     event = pair.provider.commit(work, invoice())
     refused(await pair.provider.send(work, event), code, status=422)

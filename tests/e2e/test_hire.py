@@ -23,6 +23,11 @@ async def test_a_job_charges_the_quote_pays_the_price_and_leaves_the_fee(shop: W
         settled = await until_status(market, job.id, JobStatus.SETTLED)
         assert settled.routing_paid_msat == 0
         moved.sold(quote)
+    # What `moves` compares in this process, as an operator sees it.
+    report = await shop.broker.audit()
+    assert report["breaches"] == []
+    assert report["unfinished"] == report["unknown"] == 0
+    assert report["balances"] == (await shop.money.books()).balances
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import e2e_shop
+import pytest
 import pytest_asyncio
 from e2e_broker import REAL_COMMAND, BrokerProcess
 from e2e_client import accepted, new_key, refused
 from e2e_provider import HandBuyer, HandProvider
 from e2e_waiting import until
 from e2e_world import World, until_status
-from pytest import TempPathFactory
 
 from lightwork import PaymentOutcome, sats
 from lightwork_contracts.signed.keys import SecretKey
@@ -26,7 +26,7 @@ from lightwork_regtest import Network
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def hasty(network: Network, tmp_path_factory: TempPathFactory) -> AsyncGenerator[World]:
+async def hasty(network: Network, tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[World]:
     """A broker with leases of one second and five seconds to pay."""
     broker = BrokerProcess(
         network,
@@ -131,7 +131,7 @@ async def until_online(world: World, key: SecretKey, child: subprocess.Popen[byt
     client = world.client()
 
     async def online() -> bool:
-        assert child.poll() is None, log.read_text()
+        assert child.poll() is None, f"the runner ended by itself, see {log}"
         found = (await client.raw("GET", f"/v1/listings?agent={key.public}&online=true&q=gated")).json()
         return bool(found["listings"])
 
