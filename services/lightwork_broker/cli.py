@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import socket
 from dataclasses import asdict
 from enum import IntEnum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
-from typing import Annotated, cast
+from typing import Annotated, assert_never, cast
 
 import httpx2
 import typer
@@ -27,7 +29,7 @@ from lightwork_broker.db.engine import Database
 from lightwork_broker.db.migrate import migrate
 from lightwork_broker.lightning.errors import LightningError
 from lightwork_broker.logs import configure
-from lightwork_broker.settings import BrokerSettings
+from lightwork_broker.settings import BrokerSettings, LightningNetwork
 from lightwork_broker.signals import Signals
 from lightwork_contracts.money import format_msat
 from lightwork_contracts.signed.http_auth import sign_request
@@ -65,6 +67,9 @@ def run(
     host: Annotated[str | None, typer.Option(help="address to listen on")] = None,
     port: Annotated[int | None, typer.Option(help="port to listen on; 0 takes a free one")] = None,
     data_dir: DataDir = None,
+    network: Annotated[
+        LightningNetwork | None, typer.Option(help="a real LND, or play money in this process, gone with it")
+    ] = None,
     lnd_address: Annotated[str | None, typer.Option("--lnd", help="host:port of LND's gRPC")] = None,
     lnd_tls_cert: Annotated[Path | None, typer.Option(help="LND's tls.cert")] = None,
     lnd_macaroon: Annotated[Path | None, typer.Option(help="a macaroon for the broker's calls only")] = None,
@@ -78,6 +83,7 @@ def run(
         host=host,
         port=port,
         data_dir=data_dir,
+        network=network,
         lnd_address=lnd_address,
         lnd_tls_cert=lnd_tls_cert,
         lnd_macaroon=lnd_macaroon,
@@ -99,13 +105,22 @@ class BrokerServer(uvicorn.Server):
 
 
 async def _serve(settings: BrokerSettings) -> Exit:
+    match settings.network:
+        case LightningNetwork.LND:
+            return await _serve_lnd(settings)
+        case LightningNetwork.SIMULATED:
+            return await _serve_simulated(settings)
+        case _:
+            assert_never(settings.network)
+
+
+async def _serve_lnd(settings: BrokerSettings) -> Exit:
     try:
         from lightwork_broker.lightning.lnd import LndSettings, open_node
     except ImportError:
         err.print("[red]the LND client is not installed[/]: pip install 'lightwork\\[broker,lnd]'")
         return Exit.USAGE
-    listener = socket.create_server((settings.host, settings.port), backlog=512)
-    settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+    listener, settings = _listen(settings)
     try:
         node = open_node(
             LndSettings(
@@ -119,6 +134,46 @@ async def _serve(settings: BrokerSettings) -> Exit:
     except LightningError as error:
         err.print(f"[red]the Lightning node cannot be used[/]: {error}")
         return Exit.AWAY
+    if not await _answer(application, listener, settings):
+        err.print(
+            "[red]the broker could not start[/]: see the log above; most often its Lightning node "
+            f"({settings.lnd_address}) is away, locked, or refuses the macaroon"
+        )
+        return Exit.AWAY
+    return Exit.OK
+
+
+async def _serve_simulated(settings: BrokerSettings) -> Exit:
+    """Serve on a network that ends with this process, so nothing of it is kept where it could be taken for real."""
+    from lightwork_broker.lightning.simulated import SimulatedNetwork
+    from lightwork_broker.lightning.simulated.api import simulated_router
+    from lightwork_broker.lightning.simulated.wallets import SimulatedWallets
+
+    with TemporaryDirectory(prefix="lightwork-simulated-") as folder:
+        if "data_dir" not in settings.model_fields_set:
+            settings = settings.model_copy(update={"data_dir": Path(folder)})
+        elif (settings.directory() / "broker.sqlite").exists():
+            err.print(
+                "[red]the data directory is in use[/]: jobs on a simulated network end with their broker"
+            )
+            return Exit.USAGE
+        listener, settings = _listen(settings)
+        wallets = SimulatedWallets(SimulatedNetwork())
+        application = create_app(settings, wallets.hub)
+        application.include_router(simulated_router(wallets))
+        err.print(
+            "[yellow]simulated network: all money is play money[/] (API: /simulated/v1)", highlight=False
+        )
+        return Exit.OK if await _answer(application, listener, settings) else Exit.AWAY
+
+
+def _listen(settings: BrokerSettings) -> tuple[socket.socket, BrokerSettings]:
+    listener = socket.create_server((settings.host, settings.port), backlog=512)
+    return listener, settings.model_copy(update={"port": listener.getsockname()[1]})
+
+
+async def _answer(application: FastAPI, listener: socket.socket, settings: BrokerSettings) -> bool:
+    """Serve until a signal; False when the broker could not start."""
     server = BrokerServer(
         uvicorn.Config(
             application, log_config=None, access_log=False, timeout_graceful_shutdown=5, lifespan="on"
@@ -126,13 +181,7 @@ async def _serve(settings: BrokerSettings) -> Exit:
     )
     err.print(f"Lightwork broker on http://{settings.host}:{settings.port} (API: /docs)", highlight=False)
     await server.serve(sockets=[listener])
-    if not server.started:
-        err.print(
-            "[red]the broker could not start[/]: see the log above; most often its Lightning node "
-            f"({settings.lnd_address}) is away, locked, or refuses the macaroon"
-        )
-        return Exit.AWAY
-    return Exit.OK
+    return server.started
 
 
 @app.command()

@@ -17,12 +17,10 @@ from lightwork_broker.jobs import store
 from lightwork_broker.jobs.machine import Actor, JobChange, may
 from lightwork_broker.jobs.store import Job
 from lightwork_broker.market.quote_store import Quote
-from lightwork_broker.market.quotes import hireable
+from lightwork_broker.market.quotes import hireable, signed_terms
 from lightwork_broker.signals import Signals
 from lightwork_contracts.ids import JobId, Pubkey
 from lightwork_contracts.money import Msat
-from lightwork_contracts.signed.event import SignedEvent
-from lightwork_contracts.signed.quote import read_quote
 from lightwork_contracts.status import CAPABILITIES, JobStatus
 
 log = structlog.stdlib.get_logger()
@@ -67,7 +65,7 @@ class Jobs:
         hireable(quote, now=now)
         if quote.event is None or quote.provider_invoice is None or quote.outgoing_cltv_blocks is None:
             raise WrongStatus("the quote was not answered")
-        terms = read_quote(SignedEvent.model_validate_json(quote.event))[1]
+        terms = signed_terms(quote.event)[1]
         job = Job(
             id=JobId(self._ids.new("job")),
             status=JobStatus.QUOTED,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol, assert_never
 
 from lightwork_broker.clock import Clock, Ids
@@ -352,8 +353,7 @@ def quote_view(quote: Quote) -> QuoteView:
     """Return an answered quote as its buyer sees it."""
     if quote.event is None or quote.commitment is None:
         raise WrongStatus("the quote was not answered")
-    event = SignedEvent.model_validate_json(quote.event)
-    terms = read_quote(event)[1]
+    event, terms = signed_terms(quote.event)
     return QuoteView(
         id=quote.id,
         listing_id=quote.listing_id,
@@ -373,5 +373,17 @@ def quote_view(quote: Quote) -> QuoteView:
         hold_cltv_blocks=terms.hold_cltv_blocks,
         expires_at=terms.expires_at,
         event=event,
-        commitment=SignedEvent.model_validate_json(quote.commitment),
+        commitment=_signed_event(quote.commitment),
     )
+
+
+@lru_cache(maxsize=2_048)
+def signed_terms(event: str) -> tuple[SignedEvent, QuoteTerms]:
+    """Return the event and the terms of a quote as it is stored; one text is read and verified once."""
+    signed = SignedEvent.model_validate_json(event)
+    return signed, read_quote(signed)[1]
+
+
+@lru_cache(maxsize=2_048)
+def _signed_event(event: str) -> SignedEvent:
+    return SignedEvent.model_validate_json(event)
