@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -109,14 +110,19 @@ class Broker:
         )
 
     async def my_job(
-        self, job_id: JobId, *, wait_seconds: float | None = None, after_event: int | None = None
+        self,
+        job_id: JobId,
+        *,
+        wait_seconds: float | None = None,
+        after_event: int | None = None,
+        until: Literal["news", "result"] | None = None,
     ) -> JobForBuyer:
-        """Read a job of one's own as its buyer, waiting for something newer than `after_event`."""
+        """Read a job of one's own as its buyer, waiting for something newer than `after_event` or the result."""
         return await self.connection.call(
             "GET",
             f"/v1/jobs/{job_id}",
             answer=_BUYER_JOB,
-            params=_params(wait_seconds=wait_seconds, after_event=after_event),
+            params=_params(wait_seconds=wait_seconds, after_event=after_event, until=until),
             safe=True,
             seconds=CALL_SECONDS + (wait_seconds or 0),
         )

@@ -25,8 +25,8 @@ from lightwork_contracts.money import Msat, format_msat
 from lightwork_contracts.status import CAPABILITIES, JobStatus
 from lightwork_contracts.wire.jobs import JobEvent, JobForBuyer
 
-WATCH_AFTER_SECONDS = 1.0
-"""A job that is over sooner costs no question at all: its payment tells."""
+PAYMENT_SECONDS = 1.0
+"""How long after the result the payment may take to end before the broker is asked again."""
 WATCH_SECONDS = 20.0
 GRACE_SECONDS = 20.0
 """How long a payment that the node cannot speak of may still be on its way to the broker."""
@@ -162,9 +162,11 @@ class Job:
 
         The broker is asked at the latest when the payment has ended: then the job has, too, or will at once.
         """
-        await asyncio.wait({self._paying}, timeout=WATCH_AFTER_SECONDS)
+        await self._result_or_payment(enough)
         looked_after_payment = False
         while True:
+            if self._complete() and enough(self._view):
+                return
             if self._paying.done() and not looked_after_payment:
                 looked_after_payment = True
                 await self._raise_if_unpaid()
@@ -183,6 +185,26 @@ class Job:
             else:
                 look.cancel()
                 await asyncio.wait({look})
+
+    async def _result_or_payment(self, enough: Callable[[JobForBuyer], bool]) -> None:
+        """Ask for the result while the payment is under way: at the payment's end it is here already."""
+        asking = asyncio.create_task(
+            self._broker.my_job(self.id, wait_seconds=WATCH_SECONDS, until="result"), name=f"ask {self.id}"
+        )
+        try:
+            await asyncio.wait({asking, self._paying}, return_when=asyncio.FIRST_COMPLETED)
+            if asking.done() and asking.exception() is None:
+                self._seen(asking.result())
+                if not enough(self._view):
+                    await asyncio.wait({self._paying}, timeout=PAYMENT_SECONDS)
+        finally:
+            # What it could not answer is asked again, with patience.
+            asking.cancel()
+            await asyncio.wait({asking})
+
+    def _complete(self) -> bool:
+        """Whether the payment has succeeded and the result is here: nothing more can be learned."""
+        return self._paid() and CAPABILITIES[self._view.status].result_visible
 
     async def _raise_if_unpaid(self) -> None:
         """Raise if the wallet could not even begin, or the job was called off for want of an answer."""

@@ -113,9 +113,16 @@ async def read(
     job_id: JobIdPath,
     wait_seconds: Annotated[float, Query(ge=0, le=60)] = 0,
     after_event: Annotated[int | None, Query(ge=0, description="wait for an event after this one")] = None,
+    until: Annotated[
+        Literal["news", "result"],
+        Query(description="`result` waits until there is one, or the job has ended"),
+    ] = "news",
 ) -> JobForBuyer | JobForProvider:
     """Buyer and provider each see their own half. With `after_event`, answers as soon as there is news."""
-    return await _reader(request).wait(caller, job_id, after_event=after_event, seconds=wait_seconds)
+    reader = _reader(request)
+    if until == "result":
+        return await reader.wait_for_result(caller, job_id, seconds=wait_seconds)
+    return await reader.wait(caller, job_id, after_event=after_event, seconds=wait_seconds)
 
 
 @router.get(

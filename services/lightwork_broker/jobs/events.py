@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from lightwork_broker.clock import Clock
 from lightwork_broker.db.engine import Database
@@ -42,13 +42,33 @@ class JobReader:
         self, caller: Pubkey, job_id: str, *, after_event: int | None, seconds: float
     ) -> JobForBuyer | JobForProvider:
         """Return a job as soon as it has an event after `after_event` or has ended, or after `seconds`."""
+
+        def enough(job: Job) -> bool:
+            news = after_event is None or job.last_event > after_event
+            return news or CAPABILITIES[job.status].terminal
+
+        return await self._wait(caller, job_id, enough=enough, seconds=seconds)
+
+    async def wait_for_result(
+        self, caller: Pubkey, job_id: str, *, seconds: float
+    ) -> JobForBuyer | JobForProvider:
+        """Return a job as soon as its result can be seen or it has ended, or after `seconds`."""
+
+        def enough(job: Job) -> bool:
+            can = CAPABILITIES[job.status]
+            return can.result_visible or can.terminal
+
+        return await self._wait(caller, job_id, enough=enough, seconds=seconds)
+
+    async def _wait(
+        self, caller: Pubkey, job_id: str, *, enough: Callable[[Job], bool], seconds: float
+    ) -> JobForBuyer | JobForProvider:
         deadline = self._clock.now() + seconds
         with self._signals.listen(f"job:{job_id}") as listener:
             while True:
                 job = await self._jobs.of_party(caller, job_id)
                 left = deadline - self._clock.now()
-                news = after_event is None or job.last_event > after_event
-                if news or left <= 0 or listener.closing or CAPABILITIES[job.status].terminal:
+                if enough(job) or left <= 0 or listener.closing:
                     return await self.view(caller, job)
                 await listener.wait(min(left, RECHECK_SECONDS))
 
