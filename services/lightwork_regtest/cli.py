@@ -6,15 +6,18 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+from lightwork_regtest.adoption import adopt as adopt_nodes
+from lightwork_regtest.description import FILE_NAME
 from lightwork_regtest.doctor import examine
 from lightwork_regtest.errors import BinaryNotFoundError, NetworkNotFoundError, RegtestError
-from lightwork_regtest.launch import take_down
+from lightwork_regtest.launch import take_down, wake_chain
 from lightwork_regtest.network import Network
 from lightwork_regtest.places import network_folder
 from lightwork_regtest.progress import progress_for
@@ -56,6 +59,28 @@ def up(
         console.print(render(status))
         did = f"started {', '.join(network.started)}" if network.started else "found it running"
         console.print(f"Ready: {did}. Stop it with: lightwork-regtest down --name {name}", highlight=False)
+
+
+@app.command(epilog=_EXITS)
+def adopt(
+    plan: Annotated[Path, typer.Argument(help="A TOML file: hosts, ports and folders of the nodes.")],
+    name: Name = "default",
+    as_json: Json = False,
+) -> None:
+    """Write the configuration of nodes that somebody else runs, as in docker-compose.yml; then use `up`."""
+    description = adopt_nodes(plan, name, env=os.environ)
+    if as_json:
+        typer.echo(json.dumps({"name": name, "file": str(description.folder / FILE_NAME)}))
+    else:
+        nodes = ", ".join(("bitcoind", *description.nodes))
+        typer.echo(f"{name} is made of {nodes}. Start them, then: lightwork-regtest up --name {name}")
+
+
+@app.command(epilog=_EXITS)
+def chain(name: Name = "default", as_json: Json = False) -> None:
+    """Wait for an adopted bitcoind and mine what LND needs before it is started."""
+    height = wake_chain(name, env=os.environ)
+    typer.echo(json.dumps({"height": height}) if as_json else f"Height {height:,}.")
 
 
 @app.command(epilog=_EXITS)

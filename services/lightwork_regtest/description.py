@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lightwork_regtest.binaries import Binary
 from lightwork_regtest.errors import NetworkNotFoundError
+from lightwork_regtest.ports import LOOPBACK
 
 FILE_NAME = "network.json"
 
@@ -18,7 +19,19 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class BitcoindDescription(_Part):
+class _Process(_Part):
+    """Where a node is reached and where it listens.
+
+    An `external` one is run by somebody else, a container engine for one: it is asked, never started or
+    stopped, and counts as running.
+    """
+
+    host: str = LOOPBACK
+    listen: str = LOOPBACK
+    external: bool = False
+
+
+class BitcoindDescription(_Process):
     """Where bitcoind listens and how to log in to it."""
 
     folder: Path
@@ -32,7 +45,7 @@ class BitcoindDescription(_Part):
     rpc_password: str = Field(repr=False)
 
 
-class NodeDescription(_Part):
+class NodeDescription(_Process):
     """Where one LND node listens and the files to log in with; the pubkey is known after its first start."""
 
     name: str

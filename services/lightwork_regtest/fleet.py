@@ -45,7 +45,7 @@ class Fleet:
 
     def alive(self) -> list[LightningNode]:
         """Return the LND nodes whose process runs."""
-        return [node for node in self.nodes.values() if node.process() is not None]
+        return [node for node in self.nodes.values() if node.runs()]
 
     def mine(self, blocks: int, *, force: bool = False) -> int:
         """Mine, wait until every running LND node has followed, and return the new height.

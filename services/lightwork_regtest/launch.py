@@ -30,6 +30,8 @@ from lightwork_regtest.processes import read_pid_file, stop
 from lightwork_regtest.progress import Progress
 from lightwork_regtest.topology import TOPOLOGIES
 
+RPC_USER = "lightwork"
+
 _CLASHES = 5
 _STALE_TIP_SECONDS = 3_600
 """LND counts itself unsynced when the tip is two hours old (on regtest too): mine well before."""
@@ -57,10 +59,29 @@ def bring_up(name: str, topology: str | None, *, env: Mapping[str, str], progres
         description = _described(folder, topology, env=env, progress=progress)
         description, started = _start(description, env=env, progress=progress)
         with Fleet(description) as fleet:
-            _make_usable(fleet, healed=bool(started), progress=progress)
+            # Nobody here knows whether somebody else's nodes were started again since the last time.
+            healed = bool(started) or description.bitcoind.external
+            _make_usable(fleet, healed=healed, progress=progress)
         description = description.model_copy(update={"ready": True})
         description.save()
         return Launch(description, started)
+
+
+def wake_chain(name: str, *, env: Mapping[str, str]) -> int:
+    """Wait for a running bitcoind, give it coins to spend and a fresh tip, and return its height.
+
+    An LND that is started on an older chain does not answer before the next block.
+
+    Raises:
+        NetworkNotFoundError, NodeFailedError, RpcError: see each class.
+    """
+    folder = network_folder(name, env)
+    with file_lock(_lock_file(folder)), Fleet(load_description(folder)) as fleet:
+        fleet.bitcoind.wait_answering()
+        _mature(fleet)
+        if _is_stale(fleet):
+            fleet.bitcoind.generate(1)
+        return fleet.bitcoind.height()
 
 
 def take_down(name: str, *, delete: bool, env: Mapping[str, str], progress: Progress) -> tuple[str, ...]:
@@ -97,7 +118,7 @@ def start_again(folder: Path, node: str, *, env: Mapping[str, str]) -> None:
         description = load_description(folder)
         with Fleet(description) as fleet:
             own = fleet.nodes[node]
-            if own.process() is None:
+            if not own.runs():
                 own.spawn(description.programs["lnd"].path, chain=description.bitcoind, env=env)
             own.wait_answering()
             _with_pids(description)
@@ -137,18 +158,18 @@ def _described(
             rpc_port=0,
             zmq_block_port=0,
             zmq_tx_port=0,
-            rpc_user="lightwork",
+            rpc_user=RPC_USER,
             rpc_password=secrets.token_urlsafe(24),
         ),
-        nodes={name: _node(folder, name) for name in TOPOLOGIES[chosen].nodes},
+        nodes={name: described_node(folder, name, own=folder / name) for name in TOPOLOGIES[chosen].nodes},
     )
     description = _with_fresh_ports(description)
     description.save()
     return description
 
 
-def _node(folder: Path, name: str) -> NodeDescription:
-    own = folder / name
+def described_node(folder: Path, name: str, *, own: Path) -> NodeDescription:
+    """Return a node of the network in `folder` whose data is in `own`; its ports are not chosen yet."""
     return NodeDescription(
         name=name,
         folder=own,
@@ -214,7 +235,7 @@ def _spawn_dead(fleet: Fleet, *, env: Mapping[str, str], progress: Progress) -> 
     """Start what does not run, the chain first, and return the names."""
     programs = fleet.description.programs
     started: list[str] = []
-    if fleet.bitcoind.process() is None:
+    if not fleet.bitcoind.runs():
         started.append("bitcoind")
         with progress.step("Starting bitcoind"):
             # An LND whose chain went away is not worth saving: it starts anew with it.
@@ -223,14 +244,18 @@ def _spawn_dead(fleet: Fleet, *, env: Mapping[str, str], progress: Progress) -> 
             fleet.bitcoind.wait_answering()
     # Also when it ran already: an earlier `up` may have been killed right after it started it.
     fleet.bitcoind.wait_answering()
-    if (lacking := _MATURE_BLOCKS - fleet.bitcoind.height()) > 0:
-        fleet.bitcoind.generate(lacking)
-    dead = [node for node in fleet.nodes.values() if node.process() is None]
+    _mature(fleet)
+    dead = [node for node in fleet.nodes.values() if not node.runs()]
     if dead:
         if _is_stale(fleet):
             fleet.bitcoind.generate(1)
         each(dead, lambda node: node.spawn(programs["lnd"].path, chain=fleet.description.bitcoind, env=env))
     return (*started, *(node.name for node in dead))
+
+
+def _mature(fleet: Fleet) -> None:
+    if (lacking := _MATURE_BLOCKS - fleet.bitcoind.height()) > 0:
+        fleet.bitcoind.generate(lacking)
 
 
 def _settled(fleet: Fleet, started: tuple[str, ...], *, progress: Progress) -> NetworkDescription:

@@ -101,18 +101,18 @@ def _bitcoind(fleet: Fleet) -> BitcoindStatus:
     own, process = fleet.bitcoind, fleet.bitcoind.process()
     height: int | None = None
     tip_time: int | None = None
-    if process is not None:
+    if own.runs():
         try:
             height, tip_time = own.height(), own.tip_time()
         except RpcError:
             height = tip_time = None
     return BitcoindStatus(
-        running=process is not None,
+        running=own.runs(),
         pid=process.pid if process else None,
         rpc=own.rpc_url,
         rpc_user=own.user,
-        zmq_block=f"tcp://127.0.0.1:{own.description.zmq_block_port}",
-        zmq_tx=f"tcp://127.0.0.1:{own.description.zmq_tx_port}",
+        zmq_block=f"tcp://{own.description.host}:{own.description.zmq_block_port}",
+        zmq_tx=f"tcp://{own.description.host}:{own.description.zmq_tx_port}",
         log=own.description.log,
         height=height,
         tip_time=tip_time,
@@ -123,7 +123,7 @@ def _node(node: LightningNode, names: dict[str, str]) -> NodeStatus:
     process = node.process()
     found = NodeStatus(
         name=node.name,
-        running=process is not None,
+        running=node.runs(),
         answers=False,
         pid=process.pid if process else None,
         pubkey=node.description.pubkey,
@@ -135,7 +135,7 @@ def _node(node: LightningNode, names: dict[str, str]) -> NodeStatus:
         role_macaroon=node.description.role_macaroon,
         log=node.description.log,
     )
-    if process is None:
+    if not node.runs():
         return found
     try:
         info = node.info()

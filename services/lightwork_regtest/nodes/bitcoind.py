@@ -52,7 +52,7 @@ class Bitcoind:
     def __init__(self, description: BitcoindDescription) -> None:
         """Point at the node; nothing is started or asked yet."""
         self.description = description
-        self.rpc_url = f"http://{LOOPBACK}:{description.rpc_port}"
+        self.rpc_url = f"http://{description.host}:{description.rpc_port}"
         self.user = description.rpc_user
         self.password = description.rpc_password
         self._ids = itertools.count(1)
@@ -66,6 +66,10 @@ class Bitcoind:
         """Return the running process, or None."""
         found = read_pid_file(self.description.pid_file)
         return found if found is not None and found.is_alive() else None
+
+    def runs(self) -> bool:
+        """Tell whether the process is there; of an external one nobody here can know, and it counts."""
+        return self.description.external or self.process() is not None
 
     def rpc(self, method: str, *params: JsonValue) -> JsonValue:
         """Call a method of the node or of the miner's wallet.
@@ -105,7 +109,7 @@ class Bitcoind:
         # once an hour: it would come back with none of its blocks, and LND would be ahead of its chain.
         # The block files themselves are whole, and reading them again takes a moment on regtest.
         crashed = self.description.pid_file.exists()
-        self._write_config()
+        write_config(self.description)
         start_detached(
             [str(program), f"-datadir={self.description.folder}", *(["-reindex"] if crashed else [])],
             pid_file=self.description.pid_file,
@@ -122,7 +126,7 @@ class Bitcoind:
         """
 
         def answers() -> bool:
-            if self.process() is None:
+            if not self.runs():
                 raise death("bitcoind", self.description.log)
             try:
                 # Short, because whoever took the port may accept and say nothing.
@@ -143,9 +147,11 @@ class Bitcoind:
         return kill(self.description.pid_file)
 
     def _has_read_its_blocks(self) -> bool:
-        log = self.description.log.read_text(errors="replace")
-        if "Command-line arg: reindex" in log and "Reindexing finished" not in log:
-            return False
+        # An external one is never started with -reindex by us, and its log is out of reach.
+        if not self.description.external:
+            log = self.description.log.read_text(errors="replace")
+            if "Command-line arg: reindex" in log and "Reindexing finished" not in log:
+                return False
         chain = _ChainInfo.model_validate(self.rpc("getblockchaininfo"))
         return chain.blocks == chain.headers
 
@@ -157,35 +163,6 @@ class Bitcoind:
             self._call("loadwallet", {"filename": WALLET, "load_on_startup": True})
         else:
             self._call("createwallet", {"wallet_name": WALLET, "load_on_startup": True})
-
-    def _write_config(self) -> None:
-        own = self.description
-        own.folder.mkdir(parents=True, exist_ok=True)
-        own.folder.chmod(0o700)
-        settings = {
-            "server": 1,
-            "txindex": 1,
-            "listen": 0,
-            "dnsseed": 0,
-            "fixedseeds": 0,
-            "rpcbind": LOOPBACK,
-            "rpcallowip": LOOPBACK,
-            "rpcport": own.rpc_port,
-            "rpcuser": own.rpc_user,
-            "rpcpassword": own.rpc_password,
-            "rpcworkqueue": 256,
-            "rpcthreads": 8,
-            "fallbackfee": "0.0002",
-            # An old network must not count as still downloading the chain.
-            "maxtipage": 10**9,
-            "printtoconsole": 1,
-            "nodebuglogfile": 1,
-            "zmqpubrawblock": f"tcp://{LOOPBACK}:{own.zmq_block_port}",
-            "zmqpubrawtx": f"tcp://{LOOPBACK}:{own.zmq_tx_port}",
-        }
-        lines = "".join(f"{key}={value}\n" for key, value in settings.items())
-        # The password stands in a file, because a command line is there for every user to read.
-        write_private(own.folder / "bitcoin.conf", f"regtest=1\n[regtest]\n{lines}")
 
 
 _WALLET_METHODS = frozenset(
@@ -216,6 +193,36 @@ _WALLET_METHODS = frozenset(
         "walletprocesspsbt",
     }
 )
+
+
+def write_config(own: BitcoindDescription) -> None:
+    """Write bitcoin.conf into the node's folder, readable by its owner only."""
+    own.folder.mkdir(parents=True, exist_ok=True)
+    own.folder.chmod(0o700)
+    settings = {
+        "server": 1,
+        "txindex": 1,
+        "listen": 0,
+        "dnsseed": 0,
+        "fixedseeds": 0,
+        "rpcbind": own.listen,
+        "rpcallowip": LOOPBACK if own.listen == LOOPBACK else "0.0.0.0/0",
+        "rpcport": own.rpc_port,
+        "rpcuser": own.rpc_user,
+        "rpcpassword": own.rpc_password,
+        "rpcworkqueue": 256,
+        "rpcthreads": 8,
+        "fallbackfee": "0.0002",
+        # An old network must not count as still downloading the chain.
+        "maxtipage": 10**9,
+        "printtoconsole": 1,
+        "nodebuglogfile": 1,
+        "zmqpubrawblock": f"tcp://{own.listen}:{own.zmq_block_port}",
+        "zmqpubrawtx": f"tcp://{own.listen}:{own.zmq_tx_port}",
+    }
+    lines = "".join(f"{key}={value}\n" for key, value in settings.items())
+    # The password stands in a file, because a command line is there for every user to read.
+    write_private(own.folder / "bitcoin.conf", f"regtest=1\n[regtest]\n{lines}")
 
 
 def write_private(path: Path, text: str) -> None:

@@ -43,9 +43,9 @@ class LightningNode:
         """Point at the node; nothing is started or asked yet."""
         self.description = description
         self.name = description.name
-        self.grpc_address = f"{LOOPBACK}:{description.grpc_port}"
-        self.rest_url = f"https://{LOOPBACK}:{description.rest_port}"
-        self.p2p_address = f"{LOOPBACK}:{description.p2p_port}"
+        self.grpc_address = f"{description.host}:{description.grpc_port}"
+        self.rest_url = f"https://{description.host}:{description.rest_port}"
+        self.p2p_address = f"{description.host}:{description.p2p_port}"
         self.tls_cert = description.tls_cert
         self.admin_macaroon = description.admin_macaroon
         self._rest: LndRest | None = None
@@ -70,11 +70,8 @@ class LightningNode:
         """The REST interface with the admin macaroon."""
         with self._guard:
             if self._rest is None:
-                own = self.description
                 try:
-                    self._rest = LndRest(
-                        rest_port=own.rest_port, tls_cert=own.tls_cert, macaroon=own.admin_macaroon
-                    )
+                    self._rest = self.rest_as(self.admin_macaroon)
                 except OSError as error:
                     raise RpcError(f"{self.name}: no certificate or macaroon yet") from error
             return self._rest
@@ -82,7 +79,7 @@ class LightningNode:
     def rest_as(self, macaroon: Path) -> LndRest:
         """Return the REST interface with another macaroon; the caller closes it."""
         own = self.description
-        return LndRest(rest_port=own.rest_port, tls_cert=own.tls_cert, macaroon=macaroon)
+        return LndRest(url=self.rest_url, tls_cert=own.tls_cert, macaroon=macaroon)
 
     def close(self) -> None:
         """Drop the connections; the node goes on."""
@@ -96,11 +93,15 @@ class LightningNode:
         found = read_pid_file(self.description.pid_file)
         return found if found is not None and found.is_alive() else None
 
+    def runs(self) -> bool:
+        """Tell whether the process is there; of an external one nobody here can know, and it counts."""
+        return self.description.external or self.process() is not None
+
     def spawn(self, program: Path, *, chain: BitcoindDescription, env: Mapping[str, str]) -> None:
         """Start the process; `wait_answering` tells when it can be used."""
         own = self.description
         self.close()
-        _write_config(own, chain)
+        write_config(own, chain)
         start_detached([str(program), f"--lnddir={own.folder}"], pid_file=own.pid_file, log=own.log, env=env)
 
     def wait_answering(self) -> answers.Info:
@@ -112,7 +113,7 @@ class LightningNode:
         """
 
         def answering() -> answers.Info | None:
-            if self.process() is None:
+            if not self.runs():
                 raise death(self.name, self.description.log)
             if not self.admin_macaroon.exists():
                 return None
@@ -249,15 +250,16 @@ class LightningNode:
         scratch.replace(target)
 
 
-def _write_config(own: NodeDescription, chain: BitcoindDescription) -> None:
+def write_config(own: NodeDescription, chain: BitcoindDescription) -> None:
+    """Write lnd.conf into the node's folder, readable by its owner only."""
     own.folder.mkdir(parents=True, exist_ok=True)
     own.folder.chmod(0o700)
     settings = {
         "alias": own.name,
-        "rpclisten": f"{LOOPBACK}:{own.grpc_port}",
-        "restlisten": f"{LOOPBACK}:{own.rest_port}",
-        "listen": f"{LOOPBACK}:{own.p2p_port}",
-        "externalip": f"{LOOPBACK}:{own.p2p_port}",
+        "rpclisten": f"{own.listen}:{own.grpc_port}",
+        "restlisten": f"{own.listen}:{own.rest_port}",
+        "listen": f"{own.listen}:{own.p2p_port}",
+        "externalip": f"{own.host}:{own.p2p_port}",
         "noseedbackup": "true",
         "nobootstrap": "true",
         "maxpendingchannels": 64,
@@ -273,11 +275,14 @@ def _write_config(own: NodeDescription, chain: BitcoindDescription) -> None:
         "bitcoin.node": "bitcoind",
         "bitcoin.defaultchanconfs": 1,
         "bitcoin.defaultremotedelay": 4,
-        "bitcoind.rpchost": f"{LOOPBACK}:{chain.rpc_port}",
+        "bitcoind.rpchost": f"{chain.host}:{chain.rpc_port}",
         "bitcoind.rpcuser": chain.rpc_user,
         "bitcoind.rpcpass": chain.rpc_password,
-        "bitcoind.zmqpubrawblock": f"tcp://{LOOPBACK}:{chain.zmq_block_port}",
-        "bitcoind.zmqpubrawtx": f"tcp://{LOOPBACK}:{chain.zmq_tx_port}",
+        "bitcoind.zmqpubrawblock": f"tcp://{chain.host}:{chain.zmq_block_port}",
+        "bitcoind.zmqpubrawtx": f"tcp://{chain.host}:{chain.zmq_tx_port}",
     }
+    if own.host != LOOPBACK:
+        # Its certificate must carry the name under which others reach it.
+        settings["tlsextradomain"] = own.host
     lines = "".join(f"{key}={value}\n" for key, value in settings.items())
     write_private(own.folder / "lnd.conf", f"[Application Options]\n{lines}")

@@ -10,7 +10,6 @@ import httpx2
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from lightwork_regtest.errors import RpcError
-from lightwork_regtest.ports import LOOPBACK
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -39,7 +38,7 @@ class _FaultAnswer(_Fault):
 class LndRest:
     """One connection pool to one node, with one macaroon; close it."""
 
-    def __init__(self, *, rest_port: int, tls_cert: Path, macaroon: Path) -> None:
+    def __init__(self, *, url: str, tls_cert: Path, macaroon: Path) -> None:
         """Read both files now: they exist once the node has started for the first time.
 
         Raises:
@@ -49,7 +48,7 @@ class LndRest:
         # LND's certificate signs itself and lacks what the strict mode of Python 3.13 asks of an authority.
         trust.verify_flags &= ~ssl.VERIFY_X509_STRICT
         self._client = httpx2.Client(
-            base_url=f"https://{LOOPBACK}:{rest_port}",
+            base_url=url,
             verify=trust,
             headers={"Grpc-Metadata-macaroon": macaroon.read_bytes().hex()},
             trust_env=False,
