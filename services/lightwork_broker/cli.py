@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
+import os
+import signal
 import socket
 from dataclasses import asdict
 from enum import IntEnum
@@ -88,6 +89,7 @@ def run(
         lnd_tls_cert=lnd_tls_cert,
         lnd_macaroon=lnd_macaroon,
     )
+    os.umask(0o077)  # database, log and key are nobody else's business
     configure(as_json=log_json)
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
         code = runner.run(_serve(settings))
@@ -100,7 +102,9 @@ class BrokerServer(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         application = self.config.app
         if isinstance(application, FastAPI):
-            cast("Signals", application.state.signals).close()
+            signals = cast("Signals | None", getattr(application.state, "signals", None))
+            if signals is not None:  # None while it is still starting
+                signals.close()
         super().handle_exit(sig, frame)
 
 
@@ -180,6 +184,8 @@ async def _answer(application: FastAPI, listener: socket.socket, settings: Broke
         )
     )
     err.print(f"Lightwork broker on http://{settings.host}:{settings.port} (API: /docs)", highlight=False)
+    # uvicorn raises the signal that stopped it once more, which must not end us before we have cleaned up.
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
     await server.serve(sockets=[listener])
     return server.started
 

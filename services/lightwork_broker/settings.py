@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from lightwork_contracts.ids import HEX32
 from lightwork_contracts.money import Msat
+
+
+class LightningNetwork(StrEnum):
+    """What stands behind the Lightning ports."""
+
+    LND = "lnd"
+    SIMULATED = "simulated"
 
 
 class BrokerSettings(BaseSettings):
@@ -25,10 +35,13 @@ class BrokerSettings(BaseSettings):
         default=(), description="URLs under which clients reach this broker; host and port if empty"
     )
     data_dir: Path = Field(default=Path("~/.local/share/lightwork/broker"))
-    operators: tuple[str, ...] = Field(
+    operators: tuple[Annotated[str, StringConstraints(pattern=HEX32)], ...] = Field(
         default=(), description="keys that may rule on disputes, besides our own"
     )
 
+    network: LightningNetwork = Field(
+        default=LightningNetwork.LND, description="`simulated` is play money in this process, gone with it"
+    )
     lnd_address: str = Field(default="127.0.0.1:10009", description="host:port of LND's gRPC")
     lnd_tls_cert: Path = Path("~/.lnd/tls.cert")
     lnd_macaroon: Path = Path("~/.lnd/data/chain/bitcoin/mainnet/admin.macaroon")
@@ -41,7 +54,7 @@ class BrokerSettings(BaseSettings):
     routing_cap_ppm: int = Field(default=20_000, ge=0, le=1_000_000)
     max_final_cltv: int = Field(default=144, ge=18)
     max_hold_cltv: int = Field(default=1_000, ge=80, le=2_016)
-    guardian_margin_blocks: int = Field(default=24, ge=2)
+    guardian_margin_blocks: int = Field(default=40, ge=8)
     seconds_per_block: int = Field(default=600, ge=1)
     pay_seconds: int = Field(default=600, ge=5)
     forward_seconds: int = Field(default=600, ge=5)
@@ -58,6 +71,7 @@ class BrokerSettings(BaseSettings):
         """Return the data directory, made and closed to others."""
         path = self.data_dir.expanduser()
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.chmod(0o700)
         return path
 
     def served_origins(self) -> tuple[str, ...]:
