@@ -5,6 +5,7 @@ A lease carries an epoch. A provider that lost its lease writes nothing any more
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Awaitable, Callable
@@ -24,7 +25,7 @@ from lightwork_broker.market.schema import fit
 from lightwork_broker.market.service import Market
 from lightwork_broker.signals import Signals
 from lightwork_contracts.errors import CanonicalError
-from lightwork_contracts.ids import Pubkey
+from lightwork_contracts.ids import Pubkey, QuoteId
 from lightwork_contracts.signed.canonical import canonical_json
 from lightwork_contracts.status import CAPABILITIES, Acceptance, JobStatus
 from lightwork_contracts.wire.jobs import HeartbeatAnswer, JobWork, PollWork, WorkList
@@ -55,6 +56,8 @@ class WorkQueue:
         self._market = market
         self._quotes = quotes
         self._jobs = jobs
+        self._being_marked: set[QuoteId] = set()
+        self._marking: set[asyncio.Task[None]] = set()
         self._lease_seconds = lease_seconds
 
     async def poll(
@@ -87,10 +90,38 @@ class WorkQueue:
             )
         if not quotes and not ready:
             return WorkList(work=())
+        quotes = [quote for quote in quotes if quote.id not in self._being_marked]
+        if quotes:
+            self._mark_handed([quote.id for quote in quotes], now=now)
+        leased = await self._lease(ready, now=now) if ready else []
+        return WorkList(
+            work=(
+                *[await self._quotes.work(quote) for quote in quotes],
+                *[_job_work(job, lease_seconds=self._lease_seconds) for job in leased],
+            )
+        )
+
+    def _mark_handed(self, quote_ids: list[QuoteId], *, now: float) -> None:
+        """Remember that quotes are with their provider; the provider does not wait for the disk.
+
+        A mark that is lost has the quote handed over once more, and its provider answers it in the same way.
+        """
+
+        async def mark() -> None:
+            try:
+                async with self._database.write() as tx:
+                    await quote_store.mark_handed(tx, quote_ids, now=now)
+            finally:
+                self._being_marked.difference_update(quote_ids)
+
+        self._being_marked.update(quote_ids)
+        task = asyncio.create_task(mark(), name="mark quotes as handed")
+        self._marking.add(task)
+        task.add_done_callback(self._marking.discard)
+
+    async def _lease(self, ready: list[Job], *, now: float) -> list[Job]:
         leased: list[Job] = []
         async with self._database.write() as tx:
-            if quotes:
-                await quote_store.mark_handed(tx, [quote.id for quote in quotes], now=now)
             for job in ready:
                 moved = await store.change(
                     tx,
@@ -105,12 +136,7 @@ class WorkQueue:
                     leased.append(moved)
                     topic = f"job:{moved.id}"
                     tx.after_commit(lambda topic=topic: self._signals.notify(topic))
-        return WorkList(
-            work=(
-                *[await self._quotes.work(quote) for quote in quotes],
-                *[_job_work(job, lease_seconds=self._lease_seconds) for job in leased],
-            )
-        )
+        return leased
 
     async def heartbeat(
         self, provider: Pubkey, job_id: str, *, epoch: int, progress: float | None, note: str | None
