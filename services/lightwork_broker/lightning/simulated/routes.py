@@ -67,51 +67,60 @@ class Wish:
     cltv_limit: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """What must arrive at a node so that the payee gets its due: msat, blocks, and the hops from there."""
+
+    node: str
+    amount_msat: int
+    blocks: int
+    legs: tuple[Leg, ...]
+
+
 def find_route(wish: Wish, edges: Iterable[Edge]) -> Route | None:
     """Return the cheapest route that fits every limit, or None. Equal ones are decided by channel number."""
     into: defaultdict[str, list[Edge]] = defaultdict(list)
     for edge in edges:
         into[edge.receiver].append(edge)
-    best: dict[str, float] = {}
-    # cost, a number against ties, node, legs from here to the payee
-    queue: list[tuple[float, int, str, tuple[Leg, ...]]] = [(0.0, 0, wish.payee, ())]
+    done: set[str] = set()
+    # Cost, and a number against ties.
+    queue: list[tuple[float, int, _Reach]] = [
+        (0.0, 0, _Reach(wish.payee, wish.amount_msat, wish.final_blocks, ()))
+    ]
     count = 0
     while queue:
-        cost, _, node, legs = heapq.heappop(queue)
-        if node == wish.payer and legs:
-            return Route(legs, wish.amount_msat)
-        if best.get(node, cost + 1) <= cost or len(legs) == MAX_HOPS:
+        cost, _, reach = heapq.heappop(queue)
+        if reach.node == wish.payer and reach.legs:
+            return Route(reach.legs, wish.amount_msat)
+        if reach.node in done or len(reach.legs) == MAX_HOPS:
             continue
-        best[node] = cost
-        for edge in sorted(into[node], key=lambda each: (each.channel is None, each.channel, each.sender)):
-            leg = _leg(wish, edge, legs)
-            if leg is not None:
+        done.add(reach.node)
+        for edge in sorted(
+            into[reach.node], key=lambda each: (each.channel is None, each.channel, each.sender)
+        ):
+            before = _before(wish, edge, reach)
+            if before is not None and edge.sender not in done:
                 count += 1
-                heapq.heappush(queue, (cost + _price(leg, legs, wish), count, edge.sender, (leg, *legs)))
+                heapq.heappush(queue, (cost + _price(reach, before), count, before))
     return None
 
 
-def _leg(wish: Wish, edge: Edge, onward: tuple[Leg, ...]) -> Leg | None:
-    """Return the HTLC on `edge` that feeds the hops after it, or None when a limit forbids it."""
-    if not onward:
-        amount, blocks = wish.amount_msat, wish.final_blocks
-    else:
-        # The end of this edge forwards: it takes its fee and its delta by the next edge's policy.
-        following = onward[0]
-        policy = following.edge.policy
-        amount = following.amount_msat + policy.fee(following.amount_msat)
-        blocks = following.blocks + policy.cltv_delta
-    fits = edge.policy.min_htlc_msat <= amount <= edge.largest_msat
-    affordable = amount - wish.amount_msat <= wish.fee_limit_msat and blocks <= wish.cltv_limit
-    returns = any(leg.edge.receiver == edge.sender for leg in onward)
-    if not fits or not affordable or returns:
+def _before(wish: Wish, edge: Edge, reach: _Reach) -> _Reach | None:
+    """Return what must arrive at the start of `edge`, or None when a limit forbids this hop."""
+    if not edge.policy.min_htlc_msat <= reach.amount_msat <= edge.largest_msat:
         return None
-    return Leg(edge=edge, amount_msat=amount, blocks=blocks)
+    leg = Leg(edge=edge, amount_msat=reach.amount_msat, blocks=reach.blocks)
+    amount, blocks = reach.amount_msat, reach.blocks
+    if edge.sender != wish.payer:
+        # Who forwards takes its fee and its delta by its policy for the channel that it sends out on.
+        amount += edge.policy.fee(amount)
+        blocks += edge.policy.cltv_delta
+    if amount - wish.amount_msat > wish.fee_limit_msat or blocks > wish.cltv_limit:
+        return None
+    return _Reach(edge.sender, amount, blocks, (leg, *reach.legs))
 
 
-def _price(leg: Leg, onward: tuple[Leg, ...], wish: Wish) -> float:
-    """Return what this hop adds to the cost: its fee, a share for the lock time, and a little for being a hop."""
-    before = onward[0] if onward else None
-    fee = leg.amount_msat - (wish.amount_msat if before is None else before.amount_msat)
-    blocks = leg.blocks - (0 if before is None else before.blocks)
-    return fee + leg.amount_msat * blocks * RISK_BILLIONTHS / 1_000_000_000 + 1
+def _price(after: _Reach, before: _Reach) -> float:
+    """Return what a hop adds to the cost: its fee, a share for the lock time, and a little for being a hop."""
+    risk = before.amount_msat * (before.blocks - after.blocks) * RISK_BILLIONTHS / 1_000_000_000
+    return before.amount_msat - after.amount_msat + risk + 1
