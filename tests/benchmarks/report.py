@@ -154,7 +154,7 @@ def show(results: Results) -> None:
         ("machine", f"{here.machine}, Python {here.python}, load average at the end {results.load_average}"),
         ("lightwork", f"{here.lightwork} ({here.commit})"),
         ("nodes", f"LND {here.lnd}; {here.bitcoind}; {here.lnd_settings}"),
-        ("channels", here.channels),
+        ("channels", here.channels + "; one block mined before each pair of rounds"),
         ("broker", here.broker_database),
         (
             "a job",

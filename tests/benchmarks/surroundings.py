@@ -15,7 +15,7 @@ from lightwork_regtest import Network
 
 
 def look_around(network: Network, database: Path) -> Surroundings:
-    """Describe the run. Only what is read here is printed; nothing is assumed."""
+    """Describe the run. What cannot be read from a running program is marked as its default or as set."""
     node = network.node("broker")
     channels = node.channels()
     capacities = sorted({channel.capacity for channel in channels})
@@ -57,11 +57,11 @@ def _lnd_settings(config: Path) -> str:
     wanted = ("db.backend", "db.batch-commit-interval", "trickledelay")
     lines = dict(line.split("=", 1) for line in config.read_text().splitlines() if "=" in line)
     return ", ".join(f"{name}={lines[name]}" for name in wanted if name in lines) + (
-        "; commit timers at LND's defaults (50 ms, 10 updates); sqlite synchronous=FULL (LND's default)"
+        "; not set, so LND's defaults: commit timers (50 ms, 10 updates), sqlite synchronous"
     )
 
 
 def _pragmas(database: Path) -> str:
     with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
         journal = connection.execute("PRAGMA journal_mode").fetchone()[0]
-    return f"SQLite {sqlite3.sqlite_version}, journal {journal}, synchronous FULL, BEGIN IMMEDIATE"
+    return f"SQLite {sqlite3.sqlite_version}, journal {journal}, synchronous=FULL and BEGIN IMMEDIATE as db/engine.py sets them"
