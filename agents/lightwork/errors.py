@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from lightwork_contracts.ids import JobId
+    from pydantic import JsonValue
+
+    from lightwork_contracts.ids import JobId, PaymentHash
+    from lightwork_contracts.signed.event import SignedEvent
     from lightwork_contracts.wire.problems import Problem
 
 
@@ -174,6 +178,7 @@ class CheckCode(StrEnum):
     ABOVE_MAX = "check_above_max"
     QUOTE_EXPIRED = "check_quote_expired"
     PROVIDER_INVOICE = "check_provider_invoice"
+    PROVIDER_NEARBY = "check_provider_nearby"
     INVOICE_MISSING = "check_invoice_missing"
     INVOICE_MALFORMED = "check_invoice_malformed"
     INVOICE_NETWORK = "check_invoice_network"
@@ -223,17 +228,32 @@ class PaymentFailed(LightworkError):
 
 
 class PaymentUnknown(LightworkError):
-    """The node could not be asked how the payment ended. It may still settle."""
+    """The wallet does not say how the payment ended. It may still settle, so it must not be made again.
+
+    `held_blocks`, where it is known, is for how many blocks from its sending the money may be held at most.
+    """
 
     code = "payment_unknown"
     default_hint = "`lightwork jobs ID` shows how the job stands; do not pay again"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        job_id: JobId | None = None,
+        held_blocks: int | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.job_id = job_id
+        self.held_blocks = held_blocks
 
 
 # --- a job -----------------------------------------------------------------------------------------
 
 
 class JobFailed(LightworkError):
-    """The job ended without being settled, so no money moved. `code` is the job's error code."""
+    """The job ended unpaid: broker and wallet both say so, so no money moved. `code` is the job's error code."""
 
     def __init__(self, message: str, *, code: str, job_id: JobId, status: str) -> None:
         super().__init__(message)
@@ -246,3 +266,42 @@ class JobDisputed(LightworkError):
     """The result was rejected, and an arbiter has still to rule; the money is held."""
 
     code = "job_disputed"
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentEvidence:
+    """Who promised what for a payment that bought nothing. The preimage proves that it was made."""
+
+    job_id: JobId
+    payment_hash: PaymentHash
+    quote: SignedEvent
+    """Signed by the broker: price, hash, input, limits."""
+    commitment: SignedEvent
+    """Signed by the provider: this hash is mine. So the provider, or who was told by it, took the money."""
+    preimage: str | None = field(default=None, repr=False)
+    """64 hex characters, None if the wallet gave none that fits. Show it only to who judges the case."""
+
+    def document(self) -> dict[str, JsonValue]:
+        """Return what may be printed and kept: all but the preimage, which the wallet's node keeps."""
+        return {
+            "job_id": self.job_id,
+            "payment_hash": self.payment_hash,
+            "preimage_known": self.preimage is not None,
+            "quote": self.quote.model_dump(mode="json"),
+            "commitment": self.commitment.model_dump(mode="json"),
+        }
+
+
+class PaidWithoutResult(LightworkError):
+    """The wallet has paid, and the broker has no result. `evidence` holds what provider and broker signed."""
+
+    code = "paid_without_result"
+    default_hint = (
+        "do not hire this provider again; keep the evidence, and show it to the broker's operator. "
+        "Your node keeps the preimage"
+    )
+
+    def __init__(self, message: str, evidence: PaymentEvidence) -> None:
+        super().__init__(message)
+        self.evidence = evidence
+        self.job_id = evidence.job_id

@@ -15,6 +15,7 @@ from lightwork.errors import (
     JobFailed,
     LightworkError,
     NotFound,
+    PaidWithoutResult,
     PaymentFailed,
     PaymentUnknown,
     PriceAboveMax,
@@ -33,6 +34,7 @@ class ExitCode(IntEnum):
     BROKER_UNREACHABLE = 5
     NOT_FOUND = 6
     REFUSED = 7
+    PAID_WITHOUT_RESULT = 8
     INTERRUPTED = 130
 
 
@@ -41,10 +43,11 @@ MEANING = {
     ExitCode.JOB_FAILED: "the job failed, was refunded, expired or is in dispute",
     ExitCode.USAGE: "wrong use, or a wrong profile, key, wallet or agent file",
     ExitCode.NOT_PAID: "refused before paying: above --max, or a check failed",
-    ExitCode.PAYMENT_FAILED: "the wallet could not pay, or does not know whether it did",
+    ExitCode.PAYMENT_FAILED: "the wallet could not pay, or does not know whether it did: look before you pay again",
     ExitCode.BROKER_UNREACHABLE: "no answer from the broker",
     ExitCode.NOT_FOUND: "no such task, listing or job, or its provider is not there",
     ExitCode.REFUSED: "the broker refused",
+    ExitCode.PAID_WITHOUT_RESULT: "paid, and there is no result: keep the evidence that was printed",
     ExitCode.INTERRUPTED: "interrupted",
 }
 
@@ -52,6 +55,7 @@ MEANING = {
 _CODES: tuple[tuple[type[LightworkError], ExitCode], ...] = (
     (JobFailed, ExitCode.JOB_FAILED),
     (JobDisputed, ExitCode.JOB_FAILED),
+    (PaidWithoutResult, ExitCode.PAID_WITHOUT_RESULT),
     (CheckFailed, ExitCode.NOT_PAID),
     (BudgetExceeded, ExitCode.NOT_PAID),
     (PriceAboveMax, ExitCode.NOT_PAID),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import assert_never
 
 from pydantic import JsonValue
 
@@ -14,11 +15,13 @@ from lightwork.errors import (
     JobDisputed,
     JobFailed,
     LightworkError,
+    PaidWithoutResult,
+    PaymentEvidence,
     PaymentFailed,
     PaymentUnknown,
     WalletUnreachable,
 )
-from lightwork.verification import check_proof
+from lightwork.verification import check_proof, proves
 from lightwork.wallet import Payment, PaymentOutcome, Wallet
 from lightwork_contracts.ids import JobId
 from lightwork_contracts.money import Msat, format_msat
@@ -34,6 +37,12 @@ PATIENCE_SECONDS = 300.0
 """How long a broker may be away in the middle of a job."""
 SETTLE_SECONDS = 15.0
 """How long the wallet may lag behind the broker at the end of a job."""
+LAST_WORD_SECONDS = 20.0
+"""How long the wallet may take to confirm that the payment failed, once the broker says that the job did."""
+RESULT_LOOKS = 3
+"""How often the broker is asked for the result of a payment that has gone through, before that is told."""
+RESULT_SECONDS = 5.0
+BLOCKS_PER_DAY = 144
 
 
 class Job:
@@ -51,16 +60,20 @@ class Job:
         max_cltv: int,
     ) -> None:
         self._view = view
+        # Checked before the payment. Later answers of the broker are not, so they must not replace it.
+        self._id, self._quote = view.id, view.quote
         self._broker = broker
         self._wallet = wallet
-        self._paying = asyncio.create_task(
-            self._pay(invoice, budget=budget, max_fee=max_fee, max_cltv=max_cltv), name=f"pay {view.id}"
-        )
+        self._budget = budget
+        self._max_fee = max_fee
+        self._max_cltv = max_cltv
+        self._accounted = False
+        self._paying = asyncio.create_task(self._pay(invoice), name=f"pay {view.id}")
         self._last_word: str | None = None
 
     @property
     def id(self) -> JobId:
-        return self._view.id
+        return self._id
 
     @property
     def status(self) -> JobStatus:
@@ -84,7 +97,9 @@ class Job:
         """Wait until the result is here, and return it; a job under review is not accepted by that.
 
         Raises:
-            JobFailed: it ended without a result; no money moved.
+            JobFailed: it ended without a result, and the wallet says that the payment failed.
+            PaidWithoutResult: the money is gone, and there is no result.
+            PaymentUnknown: the wallet does not say that the payment failed; do not pay again.
             PaymentFailed, WalletUnreachable: it could not be paid; no money moved.
         """
         await self._until(lambda view: CAPABILITIES[view.status].result_visible)
@@ -94,7 +109,9 @@ class Job:
         """Wait until the job is settled and the proof of payment is here, and return the result.
 
         Raises:
-            JobFailed: it was refunded or expired; no money moved.
+            JobFailed: it was refunded or expired, and the wallet says that the payment failed.
+            PaidWithoutResult: the money is gone, and there is no result.
+            PaymentUnknown: the wallet does not say that the payment failed; do not pay again.
             JobDisputed: the result was rejected, and an arbiter has still to rule.
             PaymentFailed, WalletUnreachable: it could not be paid; no money moved.
             CheckFailed: the proof of payment is none.
@@ -105,8 +122,10 @@ class Job:
             await asyncio.wait({self._paying}, timeout=SETTLE_SECONDS)
         preimage = self._paying.result().preimage if self._paid() else self._view.preimage
         if preimage is None:
-            raise PaymentUnknown(f"job {self.id} is settled, but the wallet does not say how it was paid")
-        check_proof(preimage, payment_hash=self._view.quote.payment_hash)
+            raise PaymentUnknown(
+                f"job {self.id} is settled, but the wallet does not say how it was paid", job_id=self.id
+            )
+        check_proof(preimage, payment_hash=self._quote.payment_hash)
         if not CAPABILITIES[self._view.status].result_visible:
             await self._until(lambda view: CAPABILITIES[view.status].result_visible)
         return self._view.result
@@ -171,7 +190,8 @@ class Job:
                 looked_after_payment = True
                 await self._raise_if_unpaid()
                 await self._look_patiently(wait_seconds=None)
-            self._raise_if_over()
+                await self._raise_if_taken()
+            await self._raise_if_over()
             if enough(self._view):
                 return
             if self._paying.done():
@@ -222,7 +242,7 @@ class Job:
             raise PaymentFailed(f"the wallet could not pay job {self.id}: {payment.reason}; no money moved")
 
     async def _called_off_unfunded(self) -> bool:
-        """Cancel the job if no HTLC has reached the broker. Once that is done, none can be taken any more."""
+        """Ask for the end of a job that the broker says no HTLC has reached. Proof of nothing: its word only."""
         try:
             unfunded = (await self._look(wait_seconds=None)).status in (JobStatus.OPEN, JobStatus.QUOTED)
             if unfunded:
@@ -237,22 +257,95 @@ class Job:
         except LightworkError:
             return  # it expires by itself
 
-    def _raise_if_over(self) -> None:
-        status, error = self._view.status, self._view.error
+    async def _raise_if_taken(self) -> None:
+        """Raise if the payment has gone through, and the broker has no result for it.
+
+        A broker releases a job before it takes the money, so at the end of an honest payment there is one.
+        """
+        if not self._paid():
+            return
+        for _ in range(RESULT_LOOKS):
+            if CAPABILITIES[self.status].result_visible or CAPABILITIES[self.status].terminal:
+                break
+            await self._look_patiently(wait_seconds=RESULT_SECONDS)
+        if not CAPABILITIES[self.status].result_visible:
+            raise self._paid_without_result(self._paying.result())
+
+    async def _raise_if_over(self) -> None:
+        """Raise if the broker says that there will be no result: what became of the money, the wallet says."""
+        status = self._view.status
         if status is JobStatus.DISPUTED:
             raise JobDisputed(
                 f"job {self.id} is in dispute: an arbiter rules, and the money is held until then"
             )
         if not CAPABILITIES[status].terminal or status is JobStatus.SETTLED:
             return
-        why = error.message if error is not None else CAPABILITIES[status].meaning
+        payment = await self._wallets_last_word()
+        match payment.outcome:
+            case PaymentOutcome.FAILED:
+                raise self._failed()
+            case PaymentOutcome.SUCCEEDED:
+                raise self._paid_without_result(payment)
+            case PaymentOutcome.IN_FLIGHT | PaymentOutcome.UNKNOWN:
+                raise self._may_be_held(payment)
+            case _:
+                assert_never(payment.outcome)
+
+    async def _wallets_last_word(self) -> Payment:
+        """Wait a while for the end of the payment; when it does not come, say how the payment stands."""
+        bound = asyncio.ensure_future(self._broker.connection.sleep(LAST_WORD_SECONDS))
+        try:
+            await asyncio.wait({self._paying, bound}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            bound.cancel()
+        if self._paying.done() and not self._paying.cancelled():
+            return self._paying.result()
+        payment = await self._wallet.lookup(self._quote.payment_hash)
+        self._account(payment)
+        return payment
+
+    def _failed(self) -> JobFailed:
+        status, error = self._view.status, self._view.error
+        message = f"job {self.id} was {status.value}"
+        if error is not None:
+            message += f": {error.message}"
         if status is JobStatus.EXPIRED and self._last_word is not None:
-            why += f" (the wallet: {self._last_word})"
-        raise JobFailed(
-            f"job {self.id} was {status.value}: {why}",
+            message += f" (the wallet: {self._last_word})"
+        return JobFailed(
+            f"{message}; the wallet says that the payment failed: no money moved",
             code=error.code if error is not None else status.value,
             job_id=self.id,
             status=status.value,
+        )
+
+    def _paid_without_result(self, payment: Payment) -> PaidWithoutResult:
+        quote, preimage = self._quote, payment.preimage
+        proof = preimage if preimage and proves(preimage, payment_hash=quote.payment_hash) else None
+        return PaidWithoutResult(
+            f"the wallet has paid {format_msat(quote.total_msat)} for job {self.id}, which has no result: "
+            f"the broker says '{self.status.value}'. Somebody who knew the preimage took the money on the way, "
+            "or the broker hides the result",
+            PaymentEvidence(
+                job_id=self.id,
+                payment_hash=quote.payment_hash,
+                quote=quote.event,
+                commitment=quote.commitment,
+                preimage=proof,
+            ),
+        )
+
+    def _may_be_held(self, payment: Payment) -> PaymentUnknown:
+        reason = f" ({payment.reason})" if payment.reason else ""
+        stands = "in flight" if payment.outcome is PaymentOutcome.IN_FLIGHT else f"unknown{reason}"
+        days = -(-self._max_cltv // BLOCKS_PER_DAY)
+        return PaymentUnknown(
+            f"the broker says that job {self.id} is {self.status.value}, but for the wallet its payment is "
+            f"{stands}: the money may be held for up to {self._max_cltv} blocks (about {days} days) from when "
+            "it was sent, and may still be taken",
+            job_id=self.id,
+            held_blocks=self._max_cltv,
+            hint=f"do not pay or hire this again before your wallet says that the payment with hash "
+            f"{self._quote.payment_hash} failed; `lightwork jobs {self.id}` shows what the broker says",
         )
 
     def _paid(self) -> bool:
@@ -286,39 +379,53 @@ class Job:
             self._view = view
         return self._view
 
-    async def _pay(self, invoice: str, *, budget: Budget | None, max_fee: Msat, max_cltv: int) -> Payment:
+    async def _pay(self, invoice: str) -> Payment:
         """Pay, and follow the payment until the node knows its end, however often the node is lost sight of.
 
         The market has taken the most that this can cost from the budget; what is not spent goes back.
         """
-        quote = self._view.quote
-        most = Msat(quote.total_msat + max_fee)
-        connection = self._broker.connection
+        payment_hash, connection = self._quote.payment_hash, self._broker.connection
         try:
             payment = await self._wallet.pay(
-                invoice, payment_hash=quote.payment_hash, max_fee_msat=max_fee, max_cltv=max_cltv
+                invoice, payment_hash=payment_hash, max_fee_msat=self._max_fee, max_cltv=self._max_cltv
             )
         except WalletUnreachable:
-            if budget is not None:
-                budget.give_back(most)
+            # By contract of the port: no connection, so nothing was sent.
+            self._give_back(self._most)
             raise
-        attempt, lost_at = 0, connection.clock()
+        attempt, lost_at, called_off = 0, connection.clock(), False
         while not payment.outcome.terminal:
+            if called_off:
+                raise self._may_be_held(payment)
             attempt += 1
             self._last_word = self._last_word or payment.reason
-            if connection.clock() - lost_at >= GRACE_SECONDS and await self._called_off_unfunded():
-                if budget is not None:
-                    budget.give_back(most)
-                raise PaymentUnknown(
-                    f"the wallet did not take the payment ({self._last_word}), so job {self.id} was called off",
-                    hint="the hold invoice is cancelled: no money can move; check the wallet's macaroon and balance",
-                )
+            if connection.clock() - lost_at >= GRACE_SECONDS:
+                called_off = await self._called_off_unfunded()
             await connection.sleep(connection.backoff.delay(attempt, chance=connection.chance()))
-            payment = await self._wallet.track(quote.payment_hash)
-        if budget is not None:
-            failed = payment.outcome is PaymentOutcome.FAILED
-            budget.give_back(most if failed else Msat(max_fee - (payment.fee_msat or 0)))
+            payment = await self._wallet.track(payment_hash)
+        self._account(payment)
         return payment
 
+    @property
+    def _most(self) -> Msat:
+        return Msat(self._quote.total_msat + self._max_fee)
+
+    def _account(self, payment: Payment) -> None:
+        """Give back to the budget what the wallet itself says was not spent: never on the broker's word."""
+        match payment.outcome:
+            case PaymentOutcome.FAILED:
+                self._give_back(self._most)
+            case PaymentOutcome.SUCCEEDED:
+                self._give_back(Msat(self._max_fee - (payment.fee_msat or 0)))
+            case PaymentOutcome.IN_FLIGHT | PaymentOutcome.UNKNOWN:
+                return
+            case _:
+                assert_never(payment.outcome)
+
+    def _give_back(self, amount: Msat) -> None:
+        if self._budget is not None and not self._accounted:
+            self._budget.give_back(amount)
+        self._accounted = True
+
     def __repr__(self) -> str:
-        return f"Job({self.id}, {self.status.value}, {format_msat(self._view.quote.total_msat)})"
+        return f"Job({self.id}, {self.status.value}, {format_msat(self._quote.total_msat)})"

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 import httpx2
 from pydantic import JsonValue, ValidationError
@@ -18,7 +18,14 @@ from lightwork.connection import BrokerConnection
 from lightwork.errors import CheckCode, CheckFailed, InputInvalid, LightworkError
 from lightwork.job import Job
 from lightwork.profile import Profile
-from lightwork.verification import Asked, TrustedBroker, check_invoice, check_listing, check_quote
+from lightwork.verification import (
+    Asked,
+    TrustedBroker,
+    check_distance,
+    check_invoice,
+    check_listing,
+    check_quote,
+)
 from lightwork.wallet import Wallet
 from lightwork_contracts.errors import CanonicalError
 from lightwork_contracts.ids import JobId, ListingId
@@ -39,9 +46,20 @@ MAX_HOLD_CLTV = 576
 ROUTE_CLTV = 288
 """What the hops between may add to it, in blocks."""
 ROUTING_FLOOR = sats(5)
+PEERS_SECONDS = 600.0
+"""How long what the wallet says of its neighbours is believed."""
 
 HireWhat = str | ListingView | QuoteView
 """A task's name (the broker picks the best listing), a listing's id, a listing, or a quote of this market."""
+
+
+@runtime_checkable
+class KnowsPeers(Protocol):
+    """What a wallet may offer beyond `Wallet`, if it can tell without asking far."""
+
+    async def peers(self) -> frozenset[str]:
+        """Return the keys of its own node and of those that it has channels with: 33 bytes each, in hex."""
+        ...
 
 
 class Market:
@@ -69,7 +87,8 @@ class Market:
         """Open a market; nothing is sent yet.
 
         Args:
-            budget: the most that all jobs of this market together may cost, in msat.
+            budget: the most that all jobs of this market together may cost, in msat. What a job took comes
+                back when the wallet says that its payment failed, never on the broker's word.
             max_routing_fee: what the buyer's own node may pay for the way to the broker, in msat;
                 5 sat or 1 % of the total, whichever is more, if not given.
             max_hold_cltv: the longest that a job may lock the money, in blocks.
@@ -95,6 +114,8 @@ class Market:
             )
         )
         self._trusted: TrustedBroker | None = None
+        self._peers: frozenset[str] = frozenset()
+        self._peers_until = 0.0
         self._asked: dict[str, Asked] = {}
         self._jobs: set[Job] = set()
 
@@ -169,7 +190,7 @@ class Market:
         Raises:
             PriceAboveMax, ProviderUnavailable, RequestRefused, CheckFailed: there is no such price.
         """
-        request, asked = self._ask(what, arguments, inputs, max_price=max_price)
+        request, asked = await self._ask(what, arguments, inputs, max_price=max_price)
         trusted = await self._trust()
         view = await self.broker.quote(request, idempotency_key=self._fresh_key())
         check_quote(view, asked=asked, broker=trusted, now=int(self._clock()))
@@ -188,9 +209,11 @@ class Market:
         """Hire, check what comes back, and begin to pay; return the running job.
 
         Args:
-            what: a task's name, a listing's id, a listing, or a quote of this market.
+            what: a task's name, a listing's id, a listing, or a quote of this market. With a name the broker
+                chooses the provider; only a listing, or its id, ties the job to the agent that signed it.
             arguments: the input as a mapping, for a task whose parameters are named like ours.
-            max_price: the most that price, fee and routing budget may be together, in msat.
+            max_price: the most that price, fee and routing budget may be together, in msat. What the buyer's
+                own node pays for the way to the broker comes on top: see `max_routing_fee`.
 
         Raises:
             PriceAboveMax, ProviderUnavailable, RequestRefused, CheckFailed, BudgetExceeded: nothing was paid.
@@ -199,13 +222,16 @@ class Market:
         if isinstance(what, QuoteView):
             hire, asked = self._by_quote(what, max_price=max_price)
         else:
-            request, asked = self._ask(what, arguments, inputs, max_price=max_price)
+            request, asked = await self._ask(what, arguments, inputs, max_price=max_price)
             hire = Hire(request=request)
         trusted = await self._trust()
+        peers = await self._near(wallet)
         view = await self.broker.hire(hire, idempotency_key=self._fresh_key())
         try:
             now = int(self._clock())
             terms = check_quote(view.quote, asked=asked, broker=trusted, now=now)
+            if peers:
+                check_distance(view.quote, peers=peers)
             if input_hash(view.input) != asked.input_hash:
                 raise CheckFailed(CheckCode.INPUT_HASH, "the job is for another input than was sent")
             invoice = check_invoice(
@@ -241,10 +267,14 @@ class Market:
     ) -> JsonValue:
         """Hire, pay, wait, return the result. A result under review is accepted: use `start` to look first.
 
+        `max_price` leaves out what the buyer's own node pays for routing, as in `start`.
+
         Raises:
             PriceAboveMax, ProviderUnavailable, RequestRefused, CheckFailed, BudgetExceeded: nothing was paid.
             PaymentFailed, WalletUnreachable: it could not be paid; no money moved.
-            JobFailed: the job was refunded; no money moved.
+            JobFailed: the job was refunded, and the wallet says that the payment failed; no money moved.
+            PaymentUnknown: the wallet does not say so; the money may be held, so do not hire again.
+            PaidWithoutResult: the money is gone, and there is no result; `evidence` holds what was signed.
         """
         job = await self.start(what, arguments, max_price=max_price, **inputs)
         try:
@@ -259,7 +289,7 @@ class Market:
         """Read a job that this key has hired."""
         return await self.broker.my_job(JobId(job_id))
 
-    def _ask(
+    async def _ask(
         self,
         what: str | ListingView,
         arguments: Mapping[str, JsonValue] | None,
@@ -272,30 +302,37 @@ class Market:
                 "max_price is a positive whole number of msat", hint="write max_price=sats(20)"
             )
         value = {**(arguments or {}), **inputs}
-        listing = what if isinstance(what, ListingView) else None
-        name = what if isinstance(what, str) else None
-        # An id has an underscore, which no task's name may have.
-        listing_id = listing.id if listing else ListingId(name) if name is not None and "_" in name else None
-        task = name if listing_id is None else None
         try:
             hashed = input_hash(value)
+        except CanonicalError as error:
+            raise InputInvalid(f"this input cannot be sent: {error}") from None
+        listing, task = None, None
+        if isinstance(what, ListingView):
+            listing = what
+            check_listing(listing)
+        elif "_" in what:
+            # An id has an underscore, which no task's name may have.
+            listing = await self.listing(what)
+            if listing.id != what:
+                raise CheckFailed(CheckCode.LISTING, "the broker shows another listing than was asked for")
+        else:
+            task = what
+        try:
             request = RequestQuote(
-                listing_id=listing_id,
+                listing_id=listing.id if listing else None,
                 task=task,
                 version=listing.version if listing else None,
                 input=value,
                 max_price_msat=max_price,
             )
-        except (CanonicalError, ValidationError) as error:
+        except ValidationError as error:
             raise InputInvalid(f"this input cannot be sent: {error}") from None
-        if listing is not None:
-            check_listing(listing)
         asked = Asked(
             buyer=self._key.public,
             input_hash=hashed,
             max_price=max_price if max_price is not None else Msat(2**62),
             task=task if listing is None else listing.content.name,
-            listing_id=listing_id,
+            listing_id=listing.id if listing else None,
             listing=listing,
         )
         return request, asked
@@ -329,6 +366,16 @@ class Market:
                 )
             self._trusted = TrustedBroker(pubkey=info.pubkey, node=info.node, network=info.network)
         return self._trusted
+
+    async def _near(self, wallet: Wallet) -> frozenset[str]:
+        """The buyer's own node and its neighbours; nobody if this wallet cannot tell."""
+        if isinstance(wallet, KnowsPeers) and self._clock() >= self._peers_until:
+            try:
+                self._peers = await wallet.peers()
+            except LightworkError:
+                return self._peers  # a permission that it lacks, perhaps: no reason not to hire
+            self._peers_until = self._clock() + PEERS_SECONDS
+        return self._peers
 
     def _open_wallet(self) -> Wallet:
         if self._wallet is None:

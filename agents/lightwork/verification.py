@@ -74,6 +74,10 @@ def check_quote(quote: QuoteView, *, asked: Asked, broker: TrustedBroker, now: i
         )
     if terms.expires_at <= now:
         raise CheckFailed(CheckCode.QUOTE_EXPIRED, "the quote has expired", hint="ask for a new one")
+    if commitment.expires_at <= now:
+        raise CheckFailed(
+            CheckCode.QUOTE_EXPIRED, "the provider's promise has expired", hint="ask for a new one"
+        )
     _check_provider_invoice(commitment, broker=broker, now=now)
     return terms
 
@@ -122,17 +126,40 @@ def check_invoice(
     return invoice
 
 
+def check_distance(quote: QuoteView, *, peers: frozenset[str]) -> None:
+    """Check that the provider's node is neither the buyer's own nor next to it, as far as its invoice tells.
+
+    The provider knows the preimage before it works, so a node of its own that lies on the buyer's route can
+    take the payment there. `peers`: keys of the buyer's node and of those that it has channels with, in hex.
+
+    Raises:
+        CheckFailed: PROVIDER_NEARBY.
+    """
+    payee = read_invoice(_provider_commitment(quote).invoice).payee
+    if payee in peers:
+        raise CheckFailed(
+            CheckCode.PROVIDER_NEARBY,
+            "the provider's node is your own or shares a channel with it: "
+            "it could take the payment on the way without working",
+            hint="choose another provider, or pay from another node; nothing was paid",
+        )
+
+
+def proves(preimage: str, *, payment_hash: PaymentHash) -> bool:
+    """Return whether this is the preimage of the hash."""
+    try:
+        return len(preimage) == 64 and hashlib.sha256(bytes.fromhex(preimage)).hexdigest() == payment_hash
+    except ValueError:
+        return False
+
+
 def check_proof(preimage: str, *, payment_hash: PaymentHash) -> None:
     """Check that the preimage is that of the hash that the provider committed to.
 
     Raises:
         CheckFailed: PREIMAGE; the preimage itself is not in the message.
     """
-    try:
-        proven = len(preimage) == 64 and hashlib.sha256(bytes.fromhex(preimage)).hexdigest() == payment_hash
-    except ValueError:
-        proven = False
-    if not proven:
+    if not proves(preimage, payment_hash=payment_hash):
         raise CheckFailed(
             CheckCode.PREIMAGE,
             "the proof of payment does not fit the hash",

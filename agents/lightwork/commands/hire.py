@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from pydantic import JsonValue
 
 from lightwork.commands.inputs import read_input
 from lightwork.commands.screen import (
@@ -19,7 +20,8 @@ from lightwork.commands.screen import (
     show_json,
     show_result,
 )
-from lightwork.errors import LightworkError, NotFound
+from lightwork.errors import LightworkError, NotFound, PaidWithoutResult
+from lightwork.exit_codes import ExitCode
 from lightwork.job import Job
 from lightwork.market import Market
 from lightwork.profile import Profile
@@ -31,6 +33,12 @@ from lightwork_contracts.wire.problems import Problem, ProblemCode
 
 LAST_EVENTS_SECONDS = 3.0
 
+UNCONFIRMED = {
+    JobStatus.EXPIRED: "never funded, says the broker",
+    JobStatus.REFUNDED: "the buyer's HTLC was given back, says the broker",
+}
+"""An event is the broker's word. That no money moved is told when the wallet says so."""
+
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
@@ -38,7 +46,13 @@ def hire(
     context: typer.Context,
     task: Annotated[str, typer.Argument(help="A task's name, or a listing's id.")],
     most: Annotated[
-        int, typer.Option("--max", min=1, help="The most to pay in all, in satoshis.", metavar="SATS")
+        int,
+        typer.Option(
+            "--max",
+            min=1,
+            help="The most to pay, in satoshis; your own node's routing comes on top.",
+            metavar="SATS",
+        ),
     ],
     *,
     document: Annotated[
@@ -56,7 +70,7 @@ def hire(
     """Hire a task: `lightwork hire echo --text hi --max 20`.
 
     The task's own parameters are options: --NAME VALUE. Everything is checked before anything is paid, and
-    a job that fails costs nothing.
+    a job that is refunded costs nothing.
     """
     work = _hire(
         task,
@@ -92,6 +106,9 @@ async def _hire(
         job = await market.start(listing, value, max_price=most)
         try:
             await _follow(job, accept=accept, as_json=as_json)
+        except PaidWithoutResult as error:
+            show_evidence(error, as_json=as_json)
+            raise
         finally:
             await job.close()
 
@@ -145,9 +162,20 @@ def _show_event(event: JobEvent, *, fresh: bool) -> None:
         say(f"  {progress:>10.0%}  {note if isinstance(note, str) else ''}".rstrip(), style="dim")
     elif fresh:
         say(
-            f"  {event.status.value:<10}  {CAPABILITIES[event.status].meaning}",
+            f"  {event.status.value:<10}  {UNCONFIRMED.get(event.status, CAPABILITIES[event.status].meaning)}",
             style=STYLE.get(event.status, "cyan"),
         )
+
+
+def show_evidence(error: PaidWithoutResult, *, as_json: bool) -> None:
+    """Print what was signed; no later command can show it if the broker does not want to."""
+    evidence = error.evidence.document()
+    if as_json:
+        told: dict[str, JsonValue] = {"code": error.code, "message": error.message, "hint": error.hint}
+        show_json({"error": {**told, "evidence": evidence}})
+        raise typer.Exit(ExitCode.PAID_WITHOUT_RESULT) from None
+    say("evidence, signed by broker and provider:", style="bold")
+    show_json(evidence)
 
 
 def _show_quote(quote: QuoteView, *, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import httpx2
 from pydantic import BaseModel
-from unit.sdk.signed_facts import HASH, NOW, PREIMAGE, broker_info, buyer_job, invoice
+from unit.sdk.signed_facts import HASH, NOW, PREIMAGE, broker_info, buyer_job, invoice, listing_view
 
 from lightwork.wallet import CreatedInvoice, Payment, PaymentOutcome
 from lightwork_contracts.ids import PaymentHash
@@ -17,6 +17,7 @@ from lightwork_contracts.money import Msat
 from lightwork_contracts.signed.http_auth import read_request_auth
 from lightwork_contracts.status import JobStatus
 from lightwork_contracts.wire.jobs import JobForBuyer
+from lightwork_contracts.wire.market import ListingView
 from lightwork_contracts.wire.problems import Problem, ProblemCode
 
 
@@ -81,6 +82,8 @@ class FakeWallet:
         return await self._next()
 
     async def lookup(self, payment_hash: PaymentHash) -> Payment:
+        if self.gate is not None and not self.gate.is_set():
+            return Payment(payment_hash=payment_hash, outcome=PaymentOutcome.IN_FLIGHT)
         return await self.track(payment_hash)
 
     async def close(self) -> None:
@@ -105,6 +108,7 @@ class BuyersBroker:
             buyer_job(JobStatus.SETTLED, last_event=6, result="hi", preimage=PREIMAGE.hex())
         ]
     )
+    listing: ListingView = field(default_factory=listing_view)
     calls: list[str] = field(default_factory=list[str])
     keys: list[str] = field(default_factory=list[str])
     bodies: list[object] = field(default_factory=list[object])
@@ -120,6 +124,9 @@ class BuyersBroker:
         if path == "/v1/info":
             self.calls.append("info")
             return answer(broker_info())
+        if path.startswith("/v1/listings/"):
+            self.calls.append(f"GET {path.removeprefix('/v1/')}")
+            return answer(self.listing)
         read_request_auth(
             request.headers.get("authorization"),
             url=str(request.url),

@@ -12,14 +12,27 @@ from pathlib import Path
 
 import pytest
 import typer
+from unit.sdk.signed_facts import HASH, JOB_ID, PREIMAGE, quote_view
 
 from lightwork import cli
+from lightwork.commands.hire import show_evidence
 from lightwork.commands.inputs import read_input
 from lightwork.commands.screen import visible
 from lightwork.commands.shorthand import spelled_out
-from lightwork.errors import CheckCode, CheckFailed, JobFailed, LightworkError, PaymentFailed, WalletMissing
+from lightwork.errors import (
+    CheckCode,
+    CheckFailed,
+    JobFailed,
+    LightworkError,
+    PaidWithoutResult,
+    PaymentEvidence,
+    PaymentFailed,
+    PaymentUnknown,
+    WalletMissing,
+)
 from lightwork.exit_codes import MEANING, ExitCode, exit_code_of
 from lightwork_contracts.ids import JobId
+from lightwork_contracts.signed.event import SignedEvent
 
 SCHEMA: dict[str, object] = {
     "properties": {
@@ -112,12 +125,40 @@ def test_hiring_without_a_limit_is_wrong_use(environment: Mapping[str, str]) -> 
     assert "--max" in done.stderr
 
 
+EVIDENCE = PaymentEvidence(
+    job_id=JOB_ID,
+    payment_hash=HASH,
+    quote=quote_view().event,
+    commitment=quote_view().commitment,
+    preimage=PREIMAGE.hex(),
+)
+
+
+def test_the_evidence_of_a_taken_payment_is_printed_without_the_preimage(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    error = PaidWithoutResult("taken", EVIDENCE)
+    show_evidence(error, as_json=False)
+    for_people = capsys.readouterr().out
+    with pytest.raises(typer.Exit) as ended:
+        show_evidence(error, as_json=True)
+    for_programs = capsys.readouterr().out
+    assert ended.value.exit_code == ExitCode.PAID_WITHOUT_RESULT
+    assert json.loads(for_people.splitlines()[-1]) == json.loads(for_programs)["error"]["evidence"]
+    printed = json.loads(for_programs)["error"]
+    assert (printed["code"], printed["evidence"]["preimage_known"]) == ("paid_without_result", True)
+    assert SignedEvent.model_validate(printed["evidence"]["commitment"]) == EVIDENCE.commitment
+    assert PREIMAGE.hex() not in for_people + for_programs
+
+
 def test_errors_map_to_their_exit_codes() -> None:
     job = JobFailed("no", code="task_failed", job_id=JobId("job_1"), status="refunded")
     for error, code in (
         (job, ExitCode.JOB_FAILED),
         (CheckFailed(CheckCode.ABOVE_MAX, "no"), ExitCode.NOT_PAID),
         (PaymentFailed("no"), ExitCode.PAYMENT_FAILED),
+        (PaymentUnknown("no"), ExitCode.PAYMENT_FAILED),
+        (PaidWithoutResult("no", EVIDENCE), ExitCode.PAID_WITHOUT_RESULT),
         (WalletMissing("no"), ExitCode.USAGE),
         (LightworkError("no"), ExitCode.USAGE),
     ):

@@ -12,6 +12,7 @@ from unit.sdk.signed_facts import (
     BROKER,
     BUYER,
     HASH,
+    LISTING_ID,
     NOW,
     OTHER_HASH,
     PREIMAGE,
@@ -137,6 +138,28 @@ async def test_a_broker_with_another_key_than_the_pinned_one_gets_no_order() -> 
         assert await buyer.hire("echo", text="hi", max_price=sats(20)) == "hi"
 
 
+async def test_a_listing_named_by_its_id_is_read_and_pins_its_signer() -> None:
+    broker, wallet = BuyersBroker(), FakeWallet()
+    async with market(broker, wallet) as buyer:
+        assert await buyer.hire(LISTING_ID, text="hi", max_price=sats(20)) == "hi"
+    assert broker.calls[0] == f"GET listings/{LISTING_ID}"
+    broker, wallet = BuyersBroker(listing=listing_view(key=STRANGER)), FakeWallet()
+    async with market(broker, wallet) as buyer:
+        with pytest.raises(errors.CheckFailed) as caught:
+            await buyer.hire(LISTING_ID, text="hi", max_price=sats(20))
+    assert caught.value.check is errors.CheckCode.PROVIDER_KEY
+    assert wallet.paid_invoices == []
+
+
+async def test_a_broker_that_shows_another_listing_than_asked_for_gets_no_order() -> None:
+    broker, wallet = BuyersBroker(), FakeWallet()
+    async with market(broker, wallet) as buyer:
+        with pytest.raises(errors.CheckFailed) as caught:
+            await buyer.hire("lst_" + "1" * 26, text="hi", max_price=sats(20))
+    assert caught.value.check is errors.CheckCode.LISTING
+    assert "POST jobs" not in broker.calls
+
+
 async def test_a_listing_pins_provider_and_version() -> None:
     broker, wallet = BuyersBroker(), FakeWallet()
     async with market(broker, wallet) as buyer:
@@ -260,9 +283,10 @@ async def test_a_payment_that_the_wallet_never_took_is_called_off_after_the_grac
 
     broker = BuyersBroker(views=[buyer_job(JobStatus.OPEN)])
     wallet = FakeWallet(payments=[unknown("permission denied")])
-    async with market(broker, wallet, sleep=sleep, clock=lambda: now[0]) as buyer:
+    async with market(broker, wallet, budget=sats(100), sleep=sleep, clock=lambda: now[0]) as buyer:
         with pytest.raises(errors.PaymentUnknown, match="permission denied"):
             await buyer.hire("echo", text="hi", max_price=sats(20))
+        assert buyer.budget_left == sats(100) - TOTAL - sats(5)
     assert now[0] >= NOW + 20
     assert len(wallet.paid_invoices) == 1
 

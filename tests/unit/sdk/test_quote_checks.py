@@ -104,6 +104,10 @@ QUOTES = {
         CheckCode.PROVIDER_INVOICE,
         quote_view(commitment=COMMITMENT.model_copy(update={"invoice": invoice(node_key=BROKER_NODE_KEY)})),
     ),
+    "a promise of the provider that has expired": (
+        CheckCode.QUOTE_EXPIRED,
+        quote_view(commitment=COMMITMENT.model_copy(update={"expires_at": NOW})),
+    ),
     "an invoice of the provider that has expired": (
         CheckCode.PROVIDER_INVOICE,
         quote_view(commitment=COMMITMENT.model_copy(update={"invoice": invoice(timestamp=NOW - 3_600)})),
