@@ -27,6 +27,7 @@ test: setup ## Every check and every test, real bitcoind and LND included; a mis
 	@scripts/timed.sh lint $(MAKE) --no-print-directory lint
 	@scripts/timed.sh types $(MAKE) --no-print-directory types
 	@scripts/timed.sh imports $(MAKE) --no-print-directory imports
+	@scripts/timed.sh compose $(MAKE) --no-print-directory compose
 	@scripts/timed.sh nodes $(MAKE) --no-print-directory nodes
 	@$(PYTEST) $(ARGS)
 
@@ -44,6 +45,10 @@ types: setup ## Types: pyright strict
 .PHONY: imports
 imports: setup ## Who may import whom: import-linter
 	@$(BIN)/lint-imports
+
+.PHONY: compose
+compose: setup ## docker-compose.yml, read by a compose tool (an own copy of it where there is none)
+	@$(WITH_UV) docker/check.sh
 
 .PHONY: unit
 unit: setup ## Rules and parts alone, and the properties that hold for any input
