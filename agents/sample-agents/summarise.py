@@ -6,6 +6,7 @@ as much as those that it answers best. Nothing is written anew, so nothing is ma
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from typing import Annotated, Literal, Protocol, cast
@@ -122,6 +123,9 @@ def split_sentences(text: str) -> list[str]:
                 start = end.end()
         found.append(paragraph[start:])
     return [sentence for sentence in found if sentence]
+
+
+logging.getLogger("bm25s").setLevel(logging.WARNING)  # it tells each step of its own otherwise
 
 
 class _Index(Protocol):
