@@ -13,7 +13,7 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -28,6 +28,8 @@ from rounds import Round, Spread, closed_loop
 from surroundings import look_around
 
 from lightwork_regtest import Network
+from lightwork_regtest.errors import NetworkNotFoundError
+from lightwork_regtest.launch import take_down
 from lightwork_regtest.progress import SilentProgress
 
 
@@ -50,6 +52,8 @@ class Plan:
 
 FULL = Plan(repeats=5, pairs=10, loads=(Load(1, 15), Load(10, 80), Load(50, 200)))
 QUICK = Plan(repeats=3, pairs=5, loads=(Load(1, 8), Load(10, 40), Load(50, 100)))
+
+NETWORK = "bench"
 
 PAUSE_SECONDS = 0.05
 """Between two single jobs, so that the channel updates that follow a job do not fall into the next one."""
@@ -204,16 +208,17 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory(prefix="lightwork-bench-") as state:
         folder = Path(state)
-        network = Network.up(
-            name="bench", env={**os.environ, "LIGHTWORK_STATE": state}, progress=SilentProgress()
-        )
+        env = {**os.environ, "LIGHTWORK_STATE": state}
         try:
-            for funder, peer in (("buyer", "broker"), ("broker", "provider")):
-                if options.channels > 1:
-                    network.open_channel(funder, peer, count=options.channels - 1)
-            results = asyncio.run(run(network, plan, folder=folder, profile=options.profile))
+            with Network.up(name=NETWORK, env=env, progress=SilentProgress()) as network:
+                for funder, peer in (("buyer", "broker"), ("broker", "provider")):
+                    if options.channels > 1:
+                        network.open_channel(funder, peer, count=options.channels - 1)
+                results = asyncio.run(run(network, plan, folder=folder, profile=options.profile))
         finally:
-            network.down(delete=True)
+            # Also after a start that failed half-way, which may have left some nodes running.
+            with suppress(NetworkNotFoundError):
+                take_down(NETWORK, delete=True, env=env, progress=SilentProgress())
     show(results)
     if options.json is not None:
         options.json.write_text(json.dumps(as_document(results), indent=2) + "\n")

@@ -64,4 +64,7 @@ def _lnd_settings(config: Path) -> str:
 def _pragmas(database: Path) -> str:
     with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
         journal = connection.execute("PRAGMA journal_mode").fetchone()[0]
-    return f"SQLite {sqlite3.sqlite_version}, journal {journal}, synchronous=FULL and BEGIN IMMEDIATE as db/engine.py sets them"
+    return (
+        f"SQLite {sqlite3.sqlite_version}, journal {journal}; synchronous=FULL and BEGIN IMMEDIATE "
+        "as db/engine.py sets them"
+    )
