@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi import APIRouter, Query, Request
 
+from lightwork_broker.errors import NotFound, RequestInvalid, WrongStatus
 from lightwork_broker.lightning.errors import Refused
 from lightwork_broker.lightning.ports import Payout, PayoutStatus
 from lightwork_broker.lightning.simulated.node import SimulatedNode
-from lightwork_broker.lightning.simulated.wallets import SimulatedWallets, TooManyWallets
+from lightwork_broker.lightning.simulated.wallets import SimulatedWallets
 from lightwork_broker.signals import Signals
 from lightwork_contracts.ids import PaymentHashField
 from lightwork_contracts.wire.simulated import (
@@ -37,19 +38,13 @@ def simulated_router(wallets: SimulatedWallets) -> APIRouter:
     def wallet(name: str) -> SimulatedNode:
         node = wallets.find(name)
         if node is None:
-            raise HTTPException(
-                404, f"there is no wallet {name!r}: open it with POST {SIMULATED_PATH}/wallets"
-            )
+            raise NotFound(f"there is no wallet {name!r}", hint=f"open it with POST {SIMULATED_PATH}/wallets")
         return node
 
     @router.post("/wallets", summary="Open a wallet, or find it again")
     async def open_wallet(body: OpenWallet) -> WalletView:
         """The same name again is the same wallet, and its balance stays what it is."""
-        try:
-            node = wallets.open(body.name, balance_msat=body.balance_msat)
-        except TooManyWallets as error:
-            raise HTTPException(409, str(error)) from None
-        return await _view(body.name, node)
+        return await _view(body.name, wallets.open(body.name, balance_msat=body.balance_msat))
 
     @router.get("/wallets/{name}", summary="What a wallet owns")
     async def read_wallet(name: WalletName) -> WalletView:
@@ -67,7 +62,7 @@ def simulated_router(wallets: SimulatedWallets) -> APIRouter:
                 final_cltv=body.final_cltv,
             )
         except Refused as error:
-            raise HTTPException(422, str(error)) from None
+            raise RequestInvalid(str(error)) from None
         return SimulatedInvoice(invoice=made.payment_request, payment_hash=made.payment_hash)
 
     @router.post("/payments", summary="Pay an invoice")
@@ -82,7 +77,7 @@ def simulated_router(wallets: SimulatedWallets) -> APIRouter:
                 cltv_limit=body.max_cltv or 0,
             )
         except Refused as error:
-            raise HTTPException(422, str(error)) from None
+            raise RequestInvalid(str(error)) from None
         return _payment(await _end(request, node, begun.outcome, seconds=body.wait_seconds))
 
     @router.get("/payments/{payment_hash}", summary="How a payment stands")
@@ -106,7 +101,7 @@ def simulated_router(wallets: SimulatedWallets) -> APIRouter:
         """Refused, without `force`, where a block would send a held payment back."""
         deadline = wallets.network.next_deadline()
         if not body.force and deadline is not None and wallets.network.height + body.blocks >= deadline:
-            raise HTTPException(409, f"at height {deadline} a held payment goes back: ask again with force")
+            raise WrongStatus(f"at height {deadline} a held payment goes back", hint="ask again with force")
         wallets.network.mine(body.blocks)
         return _chain(wallets)
 

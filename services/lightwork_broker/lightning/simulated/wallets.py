@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+from lightwork_broker.errors import Overloaded
 from lightwork_broker.lightning.simulated.network import SimulatedNetwork
 from lightwork_broker.lightning.simulated.node import SimulatedNode
 from lightwork_contracts.money import Msat
 
 MAX_WALLETS = 10_000
-
-
-class TooManyWallets(Exception):
-    """The network takes no more wallets."""
 
 
 class SimulatedWallets:
@@ -26,13 +23,13 @@ class SimulatedWallets:
     def open(self, name: str, *, balance_msat: Msat) -> SimulatedNode:
         """Return the wallet of this name, made with `balance_msat` on either side of its channel if it is new.
 
-        Raises: TooManyWallets.
+        Raises: Overloaded when there are too many.
         """
         known = self._nodes.get(name)
         if known is not None:
             return known
         if len(self._nodes) >= MAX_WALLETS:
-            raise TooManyWallets(f"the simulated network has {MAX_WALLETS} wallets already")
+            raise Overloaded(f"the simulated network has {MAX_WALLETS} wallets already")
         node = self.network.add_node(f"wallet {name}")
         # Each side must keep a reserve of 1 %: the channel is that much wider, so that all of it can be spent.
         side = Msat(balance_msat + balance_msat // 49)
