@@ -22,7 +22,7 @@ def forged_invoice(
     network: Network = Network.REGTEST,
     amount_msat: Msat | None = sats(10),
     age_seconds: int = 0,
-    expiry_seconds: int = 86_400,
+    expiry_seconds: int = 400_000,
     final_cltv: int = 80,
     payment_hash: str | None = None,
     features: frozenset[int] = frozenset({8, 14}),

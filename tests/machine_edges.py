@@ -26,6 +26,8 @@ ESCROW_EDGES: dict[tuple[str, str], str] = {
     ("exposed", "payout_succeeded"): "lost",
     ("exposed", "payout_failed"): "returned",
     ("canceling", "cancel_confirmed"): "canceled",
+    ("releasing", "payout_succeeded"): "forwarded",
+    ("canceling", "payout_succeeded"): "forwarded",
 }
 ESCROW_ENDS = {"settled", "canceled", "returned", "lost"}
 
@@ -54,6 +56,8 @@ JOB_EDGES: dict[tuple[str, str], tuple[str, set[str]]] = {
     ("releasing", "returned"): ("refunded", {"node"}),
     ("releasing", "lost"): ("settled", {"node"}),
     ("refunding", "returned"): ("refunded", {"node"}),
+    ("refunding", "settled"): ("settled", {"node"}),
+    ("refunding", "lost"): ("settled", {"node"}),
 }
 JOB_ENDS = {"settled", "expired", "refunded"}
 

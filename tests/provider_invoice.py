@@ -20,7 +20,7 @@ def provider_invoice(
     payment_hash: str = "ab" * 32,
     amount_msat: int | None = 10_000,
     timestamp: int = 1_800_000_000,
-    expiry_seconds: int = 86_400,
+    expiry_seconds: int = 400_000,
     min_final_cltv: int = 24,
     network: Network = Network.REGTEST,
     features: frozenset[int] = LND_021_FEATURES,

@@ -22,7 +22,7 @@ from lightwork_broker.db.engine import Database
 from lightwork_broker.db.migrate import migrate
 from lightwork_broker.errors import BrokerError
 from lightwork_broker.escrow import store as escrow_store
-from lightwork_broker.escrow.reconcile import Reconciler
+from lightwork_broker.escrow.reconcile import Reconciler, probe_permissions
 from lightwork_broker.escrow.service import EscrowService
 from lightwork_broker.escrow.underwriting import EscrowUnderwriter
 from lightwork_broker.escrow.wrap import Limits
@@ -82,6 +82,7 @@ class Rooms:
     """Every part of a running broker."""
 
     info: BrokerInfo
+    clock: Clock
     signals: Signals
     database: Database
     node: LightningNode
@@ -141,6 +142,7 @@ async def build(settings: BrokerSettings, node: LightningNode, *, clock: Clock) 
             max_final_cltv=settings.max_final_cltv,
             now=int(clock.now()),
         ),
+        clock=clock,
         signals=signals,
         database=database,
         node=node,
@@ -188,6 +190,8 @@ def create_app(settings: BrokerSettings, node: LightningNode, *, clock: Clock | 
         ):
             setattr(app.state, name, getattr(rooms, name))
         app.state.rooms = rooms
+        await probe_permissions(node)
+        await rooms.jobs.keep_leases(seconds=settings.lease_seconds)
         taken_up = await rooms.reconciler.boot(patience_seconds=settings.node_patience_seconds)
         log.info("broker.started", unfinished=taken_up, network=rooms.info.network, node=rooms.info.node)
         background = [
@@ -236,7 +240,7 @@ def _add_own_routes(app: FastAPI) -> None:
     async def info(request: Request) -> BrokerInfo:
         """Pin `pubkey` and `node`: they sign your quotes and receive your payments. Needs no signature."""
         rooms: Rooms = request.app.state.rooms
-        return rooms.info.model_copy(update={"now": int(SystemClock().now())})
+        return rooms.info.model_copy(update={"now": int(rooms.clock.now())})
 
     async def health(request: Request) -> JSONResponse:
         """200 when the database and a synced node answer, else 503 with what is wrong. Needs no signature."""

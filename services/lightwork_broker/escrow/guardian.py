@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+SPARE_BLOCKS = 3
+"""How many blocks may come between the guardian's decision to release and the dispatch of the payout."""
+
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
@@ -22,11 +25,8 @@ def deadlines(
     *, min_expiry_height: int, hold_expiry_delta: int, margin_blocks: int, outgoing_cltv_blocks: int
 ) -> Deadlines:
     """Return the heights at which the guardian acts for one accepted escrow (W7)."""
-    refund_by = min_expiry_height - hold_expiry_delta - max(margin_blocks // 4, 1)
-    return Deadlines(
-        release_by=min_expiry_height - hold_expiry_delta - margin_blocks - outgoing_cltv_blocks + 1,
-        refund_by=refund_by,
-    )
+    refund_by = min_expiry_height - hold_expiry_delta - margin_blocks
+    return Deadlines(release_by=refund_by - outgoing_cltv_blocks - SPARE_BLOCKS, refund_by=refund_by)
 
 
 def outgoing_cltv_limit(
@@ -36,4 +36,4 @@ def outgoing_cltv_limit(
 
     Zero or less means that a payout is no longer safe.
     """
-    return min(min_expiry_height - hold_expiry_delta - max(margin_blocks // 2, 1) - height, max_blocks)
+    return min(min_expiry_height - hold_expiry_delta - margin_blocks - height, max_blocks)

@@ -78,6 +78,9 @@ TRANSITIONS: dict[tuple[EscrowState, EscrowEvent], EscrowState] = {
     (S.RELEASING, E.PAYOUT_INTENDED): S.FORWARDING,
     (S.RELEASING, E.CANCEL_ASKED): S.CANCELING,
     (S.RELEASING, E.NODE_CANCELED): S.RETURNED,
+    # The node knows better than an older copy of this table: it has paid, so the escrow can only be settled.
+    (S.RELEASING, E.PAYOUT_SUCCEEDED): S.FORWARDED,
+    (S.CANCELING, E.PAYOUT_SUCCEEDED): S.FORWARDED,
     (S.FORWARDING, E.PAYOUT_SUCCEEDED): S.FORWARDED,
     (S.FORWARDING, E.PAYOUT_FAILED): S.RELEASING,
     (S.FORWARDING, E.NODE_CANCELED): S.EXPOSED,

@@ -35,6 +35,8 @@ SECOND_LOOK_SECONDS = 10
 """How long after the node first said that a payment did not happen it must say so again."""
 STALE_SECONDS = 10
 """An intent older than this is not acted on by the one that made it: somebody may have taken it over."""
+LEAST_ATTEMPTS = 5
+"""How often the node must have refused a payout before time may end it."""
 SPARE_ROUTE_BLOCKS = 40
 """Room for a longer route than the one that was estimated at the quote."""
 ATTEMPT_SECONDS = 60
@@ -100,22 +102,47 @@ async def dispatch(recorder: Recorder, node: LightningNode, escrow: Escrow) -> E
         return None
     if hold.state is InvoiceState.CANCELED:
         return await recorder.change(escrow, EscrowEvent.NODE_CANCELED)
+    if hold.state is InvoiceState.SETTLED:
+        # Settled by an earlier life of this broker, which this database does not remember.
+        return await adopt(recorder, node, escrow)
     limit = _safe_limit(escrow, hold, summary, safety=recorder.safety)
     if limit is None:
         await recorder.postpone(escrow, seconds=FIRST_RETRY_SECONDS)
         return None
-    if limit < escrow.outgoing_cltv_blocks or (escrow.forward_by is not None and now > escrow.forward_by):
+    if limit < escrow.outgoing_cltv_blocks or _was_tried_enough(escrow, now=now):
         return await recorder.change(
             escrow,
             EscrowEvent.CANCEL_ASKED,
             reason=f"the provider could not be paid in time: {escrow.failure or 'no blocks left'}",
         )
     intent = await recorder.change(
-        escrow, EscrowEvent.PAYOUT_INTENDED, attempts=escrow.attempts + 1, intended_at=now, retry_at=0
+        escrow,
+        EscrowEvent.PAYOUT_INTENDED,
+        attempts=escrow.attempts + 1,
+        intended_at=now,
+        retry_at=0,
+        forward_by=escrow.forward_by or int(now) + escrow.forward_seconds,
     )
     if intent is None or recorder.now() - now > STALE_SECONDS:
         return intent
     return await _record(recorder, await recorder.get(escrow.id), await _pay(node, escrow, limit=limit))
+
+
+def _was_tried_enough(escrow: Escrow, *, now: float) -> bool:
+    """Tell whether the provider cannot be reached: time alone is no proof, refused attempts are."""
+    return escrow.attempts >= LEAST_ATTEMPTS and escrow.forward_by is not None and now > escrow.forward_by
+
+
+async def adopt(recorder: Recorder, node: LightningNode, escrow: Escrow) -> EscrowEvent | None:
+    """Take over a payout that the node has made and that this database does not know of.
+
+    An older copy of the database may be in use, or the broker ran on another wallet for a while: the node wins.
+    """
+    seen = await node.track(escrow.payment_hash)
+    if seen.status is PayoutStatus.FAILED:
+        return None
+    log.critical("escrow.node_knows_better", job=escrow.id, state=escrow.state, payout=seen.status)
+    return await _record(recorder, escrow, seen)
 
 
 async def finish(recorder: Recorder, node: LightningNode, escrow: Escrow) -> EscrowEvent | None:

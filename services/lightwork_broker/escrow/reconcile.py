@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Sequence
 
 import structlog
@@ -12,9 +13,9 @@ from lightwork_broker.db.engine import Database
 from lightwork_broker.errors import BrokerError, LightningDown
 from lightwork_broker.escrow import store
 from lightwork_broker.escrow.service import EscrowService
-from lightwork_broker.lightning.errors import LightningError
+from lightwork_broker.lightning.errors import InvoiceNotFound, LightningError, PermissionMissing
 from lightwork_broker.lightning.ports import LightningNode
-from lightwork_contracts.ids import JobId
+from lightwork_contracts.ids import JobId, PaymentHash
 
 log = structlog.stdlib.get_logger()
 
@@ -23,6 +24,26 @@ AT_ONCE = 8
 
 class RecoveryFailed(RuntimeError):
     """The broker must not start: what it owes could not be compared with its node."""
+
+
+async def probe_permissions(node: LightningNode) -> None:
+    """Make the calls that recovery rests on, for a hash that nobody has, before anything depends on them.
+
+    Raises:
+        RecoveryFailed: the macaroon lacks a permission.
+        LightningError: the node gave no answer.
+    """
+    nobody = PaymentHash(secrets.token_hex(32))
+    try:
+        await node.lookup(nobody)
+        await node.track(nobody)
+        await node.cancel(nobody)
+    except InvoiceNotFound:
+        return
+    except PermissionMissing as error:
+        raise RecoveryFailed(
+            f"the node refuses calls that the broker needs ({error}); bake a macaroon with its permissions"
+        ) from error
 
 
 class Reconciler:
@@ -53,6 +74,7 @@ class Reconciler:
         while True:
             try:
                 summary = await self._node.summary()
+                await self._require_node(summary.pubkey)
                 self._escrows.hold_expiry_delta = summary.hold_expiry_delta or self._escrows.hold_expiry_delta
                 async with self._database.read() as tx:
                     ids = await store.unfinished(tx)
@@ -71,6 +93,19 @@ class Reconciler:
                 await asyncio.sleep(0.5)
             else:
                 return len(ids)
+
+    async def _require_node(self, pubkey: str) -> None:
+        async with self._database.read() as tx:
+            known, open_ones = await store.node_of(tx), await store.unfinished(tx)
+        if known == pubkey:
+            return
+        if known is not None and open_ones:
+            raise RecoveryFailed(
+                f"this database has {len(open_ones)} open escrows that are held by the node {known}, but the node "
+                f"that answers is {pubkey}; start the broker with the first one"
+            )
+        async with self._database.write() as tx:
+            await store.set_node(tx, pubkey)
 
     async def run(self) -> None:
         """Sweep until cancelled."""

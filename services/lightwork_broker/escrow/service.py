@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from lightwork_broker.clock import Clock
 from lightwork_broker.db.engine import Database, Transaction, forbid_open_transaction
-from lightwork_broker.errors import IllegalTransition, LightningDown, NotFound
+from lightwork_broker.errors import BrokerError, IllegalTransition, LightningDown, NotFound, WrongStatus
 from lightwork_broker.escrow import payout, store
 from lightwork_broker.escrow.guardian import deadlines
 from lightwork_broker.escrow.machine import DUTIES, TERMINAL, Duty, EscrowEvent, EscrowState, may
@@ -33,7 +33,7 @@ from lightwork_broker.lightning.errors import (
     LightningUnavailable,
     Refused,
 )
-from lightwork_broker.lightning.ports import HoldInvoice, InvoiceState, LightningNode
+from lightwork_broker.lightning.ports import HoldInvoice, InvoiceState, LightningNode, PayoutStatus
 from lightwork_broker.lightning.preimage import Preimage
 from lightwork_contracts.ids import JobId
 from lightwork_contracts.money import Msat
@@ -78,7 +78,7 @@ class EscrowService:
         self._locks: dict[JobId, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._watching: set[JobId] = set()
-        self._scheduled: set[JobId] = set()
+        self._scheduled: dict[JobId, bool] = {}
         self.hold_expiry_delta = LND_HOLD_EXPIRY_DELTA
 
     def attach(self, listener: EscrowListener) -> None:
@@ -113,15 +113,20 @@ class EscrowService:
     async def ask_release(self, tx: Transaction, escrow_id: JobId) -> None:
         """Decide, durably, that the provider is to be paid. It happens after the commit."""
         escrow = await self._get(tx, escrow_id)
-        forward_by = int(self.now()) + escrow.forward_seconds
-        await self._move(tx, escrow, EscrowEvent.RELEASE_ASKED, forward_by=forward_by, retry_at=0)
+        await self._move(tx, escrow, EscrowEvent.RELEASE_ASKED, retry_at=0)
         tx.after_commit(lambda: self.schedule(escrow_id))
 
     async def ask_cancel(self, tx: Transaction, escrow_id: JobId, *, reason: str) -> bool:
-        """Decide, durably, that the buyer gets the HTLC back. False when it is already on its way."""
+        """Decide, durably, that the buyer gets the HTLC back. False when it is already on its way.
+
+        Raises:
+            WrongStatus: release is decided; from then on only the payout itself may end in a refund.
+        """
         escrow = await self._get(tx, escrow_id)
         if escrow.state in (EscrowState.CANCELING, EscrowState.CANCELED, EscrowState.RETURNED):
             return False
+        if escrow.state not in (EscrowState.CREATED, EscrowState.OPEN, EscrowState.ACCEPTED):
+            raise WrongStatus(f"an escrow that is {escrow.state} cannot be refunded on request")
         await self._move(tx, escrow, EscrowEvent.CANCEL_ASKED, reason=reason)
         tx.after_commit(lambda: self.schedule(escrow_id))
         return True
@@ -134,8 +139,11 @@ class EscrowService:
 
     def schedule(self, escrow_id: JobId) -> None:
         """Drive an escrow in the background; what fails is left for the sweep."""
-        if escrow_id not in self._scheduled:
-            self._scheduled.add(escrow_id)
+        known = escrow_id in self._scheduled
+        self._scheduled[escrow_id] = (
+            True  # also when it is being driven now: then once more, by the same task
+        )
+        if not known:
             self._spawn(self._drive_quietly(escrow_id), name=f"escrow {escrow_id}")
 
     async def drive(self, escrow_id: JobId) -> Escrow:
@@ -167,7 +175,7 @@ class EscrowService:
             LightningDown: the node gave no answer.
         """
         escrow = await self.get(escrow_id)
-        if DUTIES.get(escrow.state) is not Duty.WATCH:
+        if escrow.state not in (EscrowState.OPEN, EscrowState.ACCEPTED, EscrowState.FORWARDING):
             return
         try:
             hold = await self._node.lookup(escrow.payment_hash)
@@ -218,10 +226,18 @@ class EscrowService:
         """Act on every held escrow whose last safe height has come, before LND acts by itself."""
         async with self._database.read() as tx:
             late = await store.out_of_blocks(tx, height=height)
+            close = await store.close_to_expiry(tx, height=height)
         for escrow_id in late:
             log.warning("escrow.out_of_blocks", job=escrow_id, height=height)
             if self._listener is not None:
-                await self._listener.escrow_out_of_time(escrow_id)
+                try:
+                    await self._listener.escrow_out_of_time(escrow_id)
+                except (
+                    BrokerError
+                ) as error:  # one that has moved on must not keep the others from being saved
+                    log.warning("escrow.guard_refused", job=escrow_id, detail=error.detail)
+        for escrow_id in close:
+            log.critical("escrow.close_to_expiry", job=escrow_id, height=height)
 
     async def close(self) -> None:
         """Stop the background work; what is unfinished is taken up at the next start."""
@@ -289,6 +305,11 @@ class EscrowService:
         return await self.change(escrow, EscrowEvent.SETTLE_CONFIRMED)
 
     async def _cancel(self, escrow: Escrow) -> EscrowEvent | None:
+        if escrow.accepted_msat is not None:
+            # The last look before money goes back: a payout that this database does not know of must be seen.
+            seen = await self._node.track(escrow.payment_hash)
+            if seen.status is not PayoutStatus.FAILED:
+                return await payout.adopt(self, self._node, escrow)
         try:
             await self._node.cancel(escrow.payment_hash)
         except InvoiceNotFound:
@@ -415,11 +436,14 @@ class EscrowService:
             self._watching.discard(escrow_id)
 
     async def _drive_quietly(self, escrow_id: JobId) -> None:
-        self._scheduled.discard(escrow_id)
         try:
-            await self.drive(escrow_id)
+            while self._scheduled.get(escrow_id):
+                self._scheduled[escrow_id] = False
+                await self.drive(escrow_id)
         except LightningDown:
             log.warning("escrow.node_unavailable", job=escrow_id)
+        finally:
+            self._scheduled.pop(escrow_id, None)
 
     def _spawn(self, work: Coroutine[None, None, None], *, name: str) -> None:
         task = asyncio.create_task(work, name=name)

@@ -80,6 +80,15 @@ class EscrowEventRow(SQLModel, table=True):
     at: float
 
 
+class EscrowNodeRow(SQLModel, table=True):
+    """The one node that holds this database's escrows: asked of another, everything would seem lost."""
+
+    __tablename__ = "escrow_node"  # pyright: ignore[reportAssignmentType]
+
+    id: int = Field(primary_key=True)
+    pubkey: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Escrow:
     """One escrow as it was read. Amounts in msat, heights in blocks, times in Unix seconds."""
@@ -127,6 +136,8 @@ class Escrow:
 
 _escrow = table_of(EscrowRow)
 _event = table_of(EscrowEventRow)
+_node = table_of(EscrowNodeRow)
+FARTHEST_SECONDS = 120.0
 _FIELDS = tuple(field.name for field in fields(Escrow))
 
 _INSERT = sa.insert(_escrow)
@@ -141,7 +152,9 @@ _IN_STATE = sa.and_(
 _CHANGE = sa.update(_escrow).where(_IN_STATE).returning(*_escrow.c)
 _NOTE = sa.update(_escrow).where(_IN_STATE)
 _DUE = sa.select(_escrow.c.id).where(
-    _escrow.c.state == EscrowState.RELEASING.value, _escrow.c.retry_at <= sa.bindparam("now")
+    _escrow.c.state == EscrowState.RELEASING.value,
+    # A retry further away than any wait of ours was set by a clock that has been put back since.
+    sa.or_(_escrow.c.retry_at <= sa.bindparam("now"), _escrow.c.retry_at > sa.bindparam("farthest")),
 )
 _INSERT_EVENT = sa.insert(_event)
 
@@ -219,13 +232,30 @@ async def unfinished(tx: Transaction, *states: EscrowState) -> list[JobId]:
 
 async def due(tx: Transaction, *, now: float) -> list[JobId]:
     """Return the escrows whose next step waits for a time that has come."""
-    return [row["id"] for row in await tx.all(_DUE, now=now)]
+    return [row["id"] for row in await tx.all(_DUE, now=now, farthest=now + FARTHEST_SECONDS)]
 
 
 async def out_of_blocks(tx: Transaction, *, height: int) -> list[JobId]:
     """Return the held escrows whose last safe height for a payout has come."""
     clause = sa.and_(_escrow.c.state == EscrowState.ACCEPTED.value, _escrow.c.release_by <= height)
     return [row["id"] for row in await tx.all(sa.select(_escrow.c.id).where(clause))]
+
+
+async def close_to_expiry(tx: Transaction, *, height: int) -> list[JobId]:
+    """Return the escrows whose payout or settlement is still open although the HTLC should be gone by now."""
+    late = (EscrowState.FORWARDING, EscrowState.FORWARDED, EscrowState.EXPOSED, EscrowState.CANCELING)
+    clause = sa.and_(_escrow.c.state.in_([state.value for state in late]), _escrow.c.refund_by <= height)
+    return [row["id"] for row in await tx.all(sa.select(_escrow.c.id).where(clause))]
+
+
+async def node_of(tx: Transaction) -> str | None:
+    """Return which node this database's escrows are held by, or None before the first start."""
+    return await tx.value(sa.select(_node.c.pubkey).where(_node.c.id == 1))
+
+
+async def set_node(tx: Transaction, pubkey: str) -> None:
+    if not await tx.run(sa.update(_node).where(_node.c.id == 1).values(pubkey=pubkey)):
+        await tx.run(sa.insert(_node).values(id=1, pubkey=pubkey))
 
 
 async def paid_out_not_settled(tx: Transaction) -> list[JobId]:

@@ -82,6 +82,7 @@ class EscrowUnderwriter:
                     invoice_code=ProblemCode.INVOICE_HASH_USED,
                     hint="make a fresh invoice",
                 )
+        await self._require_synced()
         route = await self._estimate(invoice, commitment.price_msat)
         price = price_job(price_msat=commitment.price_msat, route_fee_msat=route.fee_msat, limits=limits)
         timers = plan_timers(
@@ -100,6 +101,17 @@ class EscrowUnderwriter:
             hold_cltv_blocks=timers.hold_cltv_blocks,
             outgoing_cltv_blocks=timers.outgoing_cltv_blocks,
         )
+
+    async def _require_synced(self) -> None:
+        """Open nothing new on a node that does not know the present height: every deadline counts from it."""
+        try:
+            summary = await self._node.summary()
+        except LightningUnavailable as error:
+            raise LightningDown("the broker's Lightning node gives no answer") from error
+        if not summary.synced_to_chain:
+            raise LightningDown(
+                "the broker's Lightning node is not synced to its chain", hint="try again later"
+            )
 
     async def _estimate(self, invoice: Invoice, amount: Msat) -> RouteEstimate:
         key = (invoice.payee, amount, invoice.min_final_cltv)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lightwork_broker.errors import InvoiceRefused
+from lightwork_broker.escrow.guardian import SPARE_BLOCKS
 from lightwork_contracts.bolt11 import Invoice
 from lightwork_contracts.money import Msat, ceil_share
 from lightwork_contracts.wire.problems import ProblemCode
@@ -18,6 +19,9 @@ LND_HOLD_EXPIRY_DELTA = 18
 
 EXPIRY_BUFFER_SECONDS = 300
 """The outer invoice expires at least this long before the inner one (W4)."""
+
+ROUTE_BLOCKS = 100
+"""What the hops to a provider may add to an HTLC's lifetime, for the invoice's expiry."""
 
 PAYABLE_FEATURES = frozenset({8, 9, 14, 15, 16, 17, 24, 25, 48, 49, 148, 149, 150, 151, 262, 263})
 """BOLT 9 feature bits of an invoice that a payout can honour (W2)."""
@@ -69,9 +73,21 @@ class Price:
 
 
 def invoice_seconds(limits: Limits, *, work_seconds: int, review_seconds: int) -> int:
-    """Return how long the provider's invoice must be payable for, in seconds (W5)."""
-    job = limits.pay_seconds + work_seconds + review_seconds + limits.forward_seconds
-    return job + 2 * EXPIRY_BUFFER_SECONDS
+    """Return how long the provider's invoice must be payable for, in seconds (W5).
+
+    It outlives the buyer's HTLC: so an outage, a review or a dispute that the HTLC survives never
+    ends with an invoice that cannot be paid any more.
+    """
+    job_seconds = work_seconds + review_seconds + limits.forward_seconds
+    outgoing = limits.max_final_cltv + ROUTE_BLOCKS
+    held = _job_blocks(job_seconds, limits) + outgoing + LND_HOLD_EXPIRY_DELTA + limits.guardian_margin_blocks
+    lasting = max(held * limits.seconds_per_block, job_seconds)
+    return limits.pay_seconds + lasting + 2 * EXPIRY_BUFFER_SECONDS
+
+
+def _job_blocks(job_seconds: int, limits: Limits) -> int:
+    # Blocks come irregularly: 1.7 times the expected number, as the field's escrows do.
+    return -(-job_seconds * 17 // (limits.seconds_per_block * 10))
 
 
 def check_invoice(
@@ -157,10 +173,9 @@ def plan_timers(
         InvoiceRefused: the hold would have to last longer than the operator allows (`invoice_cltv`).
     """
     job_seconds = work_seconds + review_seconds + limits.forward_seconds
-    # Blocks come irregularly: 1.7 times the expected number, as the field's escrows do.
-    job_blocks = -(-job_seconds * 17 // (limits.seconds_per_block * 10))
+    job_blocks = _job_blocks(job_seconds, limits)
     outgoing = max(route_blocks, final_cltv) + 3  # LND pads the final hop by three blocks
-    hold = job_blocks + outgoing + hold_expiry_delta + limits.guardian_margin_blocks
+    hold = job_blocks + outgoing + hold_expiry_delta + limits.guardian_margin_blocks + SPARE_BLOCKS
     if hold > limits.max_hold_cltv:
         raise InvoiceRefused(
             f"the buyer's HTLC would be held for {hold} blocks, at most {limits.max_hold_cltv} are allowed",

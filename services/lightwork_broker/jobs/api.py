@@ -36,6 +36,9 @@ from lightwork_contracts.wire.problems import ProblemCode as P
 
 router = APIRouter()
 
+LAST_SEQ = 2**53
+"""More events than there will ever be, and what every program's numbers can hold."""
+
 JobIdPath = Annotated[str, Path(max_length=64, examples=["job_01k5..."])]
 PARTY = (*SIGNED, P.NOT_FOUND)
 
@@ -112,7 +115,9 @@ async def read(
     caller: Caller,
     job_id: JobIdPath,
     wait_seconds: Annotated[float, Query(ge=0, le=60)] = 0,
-    after_event: Annotated[int | None, Query(ge=0, description="wait for an event after this one")] = None,
+    after_event: Annotated[
+        int | None, Query(ge=0, le=LAST_SEQ, description="wait for an event after this one")
+    ] = None,
     until: Annotated[
         Literal["news", "result"],
         Query(description="`result` waits until there is one, or the job has ended"),
@@ -135,7 +140,7 @@ async def read(
 async def follow(
     request: Request,
     job: PartysJob,
-    last_event_id: Annotated[int, Header(alias="Last-Event-ID", ge=0)] = 0,
+    last_event_id: Annotated[int, Header(alias="Last-Event-ID", ge=0, le=LAST_SEQ)] = 0,
 ) -> AsyncGenerator[ServerSentEvent]:
     """Server-sent events, each stored and numbered; `Last-Event-ID` resumes. Ends when the job has ended."""
     async for event in _reader(request).stream(job.id, after_event=last_event_id):

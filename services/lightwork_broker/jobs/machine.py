@@ -70,6 +70,8 @@ EDGES: dict[tuple[JobStatus, JobChange], tuple[JobStatus, frozenset[Actor]]] = {
     (S.RELEASING, C.RETURNED): (S.REFUNDED, frozenset({A.NODE})),
     (S.RELEASING, C.LOST): (S.SETTLED, frozenset({A.NODE})),
     (S.REFUNDING, C.RETURNED): (S.REFUNDED, frozenset({A.NODE})),
+    (S.REFUNDING, C.SETTLED): (S.SETTLED, frozenset({A.NODE})),
+    (S.REFUNDING, C.LOST): (S.SETTLED, frozenset({A.NODE})),
 }
 
 

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from lightwork_broker.clock import Clock, Ids
 from lightwork_broker.db.engine import Database, Transaction
-from lightwork_broker.errors import Forbidden, LightningDown, NotFound, WrongStatus
+from lightwork_broker.errors import BrokerError, Forbidden, LightningDown, NotFound, WrongStatus
 from lightwork_broker.escrow.machine import EscrowEvent, EscrowState
 from lightwork_broker.escrow.service import EscrowService, Terms
 from lightwork_broker.escrow.store import Escrow
@@ -19,6 +19,7 @@ from lightwork_broker.jobs.store import Job
 from lightwork_broker.market.quote_store import Quote
 from lightwork_broker.market.quotes import hireable, signed_terms
 from lightwork_broker.signals import Signals
+from lightwork_contracts.bolt11 import read_invoice
 from lightwork_contracts.ids import JobId, Pubkey
 from lightwork_contracts.money import Msat
 from lightwork_contracts.status import CAPABILITIES, JobStatus
@@ -121,6 +122,7 @@ class Jobs:
             )
         if job.status is JobStatus.OPEN:
             async with self._database.write() as tx:
+                await self._still(tx, job)
                 await store.note_error(tx, job, code="cancelled", message="cancelled by the buyer")
                 await self._escrows.ask_cancel(tx, job.id, reason="cancelled by the buyer")
             return await self._settled_down(job.id)
@@ -156,6 +158,8 @@ class Jobs:
                 data={"reason": reason},
                 deadline=None,
             )
+            if moved is None:
+                raise WrongStatus("the job has moved on meanwhile", hint="read it again")
             self._told(tx, moved)
         return await self.get(job.id)
 
@@ -169,6 +173,9 @@ class Jobs:
         """
         job = await self.get(job_id)
         if release:
+            escrow = await self._escrows.get(job.id)
+            if read_invoice(escrow.provider_invoice).is_expired(int(self._clock.now())):
+                raise WrongStatus("the provider's invoice has expired, so it cannot be paid any more: refund")
             await self.release(job, JobChange.RULED_RELEASE, actor=Actor.OPERATOR)
         else:
             await self._refund(
@@ -178,6 +185,11 @@ class Jobs:
 
     # --- the clock --------------------------------------------------------------------------------------
 
+    async def keep_leases(self, *, seconds: int) -> None:
+        """Give every running job a fresh lease: while the broker was away no heartbeat could reach it."""
+        async with self._database.write() as tx:
+            await store.keep_leases(tx, until=self._clock.now() + seconds)
+
     async def tick(self) -> None:
         """Act on every job whose present status, or whose lease, has run out of time."""
         now = self._clock.now()
@@ -186,14 +198,15 @@ class Jobs:
         for job in late:
             try:
                 await self._out_of_time(job, now=now)
-            except WrongStatus:
-                log.info("job.moved_meanwhile", job=job.id)
+            except BrokerError as error:  # one that cannot be moved must not keep the others from it
+                log.info("job.not_moved", job=job.id, detail=error.detail)
 
     async def _out_of_time(self, job: Job, *, now: float) -> None:
         over = job.deadline is not None and job.deadline <= now
         match job.status:
             case JobStatus.OPEN if over:
                 async with self._database.write() as tx:
+                    await self._still(tx, job)
                     await store.clear_deadline(tx, job)
                     await self._escrows.ask_cancel(tx, job.id, reason="not paid in time")
             case JobStatus.FUNDED | JobStatus.WORKING if over:
@@ -396,6 +409,12 @@ class Jobs:
         if job.buyer != caller:
             raise Forbidden("only the buyer of a job may do this")
         return job
+
+    async def _still(self, tx: Transaction, job: Job) -> None:
+        """Require that a job is as it was read: what is decided on it must not meet another state."""
+        now = await store.get(tx, job.id)
+        if now is None or (now.status, now.epoch) != (job.status, job.epoch):
+            raise WrongStatus("the job has moved on meanwhile", hint="read it again")
 
     async def _settled_down(self, job_id: JobId) -> Job:
         """Wait a moment for a cancelled escrow to be gone, so that the answer already says so."""

@@ -285,6 +285,15 @@ async def note_error(tx: Transaction, job: Job, *, code: str, message: str) -> N
     await tx.run(_UPDATE, the_id=job.id, error_code=code, error_message=message)
 
 
+async def keep_leases(tx: Transaction, *, until: float) -> None:
+    """Let no running job's lease end before `until`."""
+    await tx.run(
+        sa.update(_job)
+        .where(_job.c.status == JobStatus.WORKING.value, _job.c.lease_until < until)
+        .values(lease_until=until)
+    )
+
+
 async def clear_deadline(tx: Transaction, job: Job) -> None:
     await tx.run(
         sa.update(_job).where(_job.c.id == job.id, _job.c.status == job.status.value).values(deadline=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol, assert_never
@@ -29,7 +30,7 @@ from lightwork_broker.market.quote_store import Quote, QuoteStatus
 from lightwork_broker.market.schema import fit
 from lightwork_broker.market.service import Market
 from lightwork_broker.market.store import Listing
-from lightwork_broker.signals import Signals
+from lightwork_broker.signals import Listener, Signals
 from lightwork_contracts.errors import CanonicalError, ContractError
 from lightwork_contracts.ids import Pubkey, QuoteId
 from lightwork_contracts.money import Msat
@@ -44,6 +45,7 @@ from lightwork_contracts.wire.problems import ProblemCode
 
 ANSWER_SECONDS = 10
 HAND_AGAIN_SECONDS = 4
+RECHECK_SECONDS = 2.0
 EXPIRY_SECONDS = 60
 """A quote may be hired on for this long."""
 
@@ -115,7 +117,7 @@ class Quotes:
             if known is not None:
                 if known.request_hash != request_hash:
                     raise IdempotencyConflict("this Idempotency-Key was used for another request")
-                return await self._answered(known)
+                return await self._wait_for(known)
         listing = await self._market.choose(
             listing_id=request.listing_id, task=request.task, version=request.version
         )
@@ -146,14 +148,23 @@ class Quotes:
                     raise IdempotencyConflict("a request with this Idempotency-Key is under way")
                 await store.insert(tx, quote)
                 tx.after_commit(lambda: self._signals.notify(f"work:{listing.agent}"))
-            while (left := quote.answer_by - self._clock.now()) > 0 and not listener.closing:
-                await listener.wait(min(left, 2.0))
+            return await self._wait_for(quote, listener)
+
+    async def _wait_for(self, quote: Quote, listener: Listener | None = None) -> Quote:
+        """Wait until a quote is answered, refused, or too late."""
+        with nullcontext(listener) if listener else self._signals.listen(f"quote:{quote.id}") as heard:
+            fresh = await self.get(quote.id)
+            while fresh.status is QuoteStatus.REQUESTED:
+                left = quote.answer_by - self._clock.now()
+                if left <= 0 or heard.closing:
+                    break
+                await heard.wait(min(left, RECHECK_SECONDS))
                 fresh = await self.get(quote.id)
-                if fresh.status is not QuoteStatus.REQUESTED:
-                    return await self._answered(fresh)
-        async with self._database.write() as tx:
-            await store.finish(tx, quote.id, QuoteStatus.EXPIRED)
-        return await self._answered(await self.get(quote.id))
+        if fresh.status is QuoteStatus.REQUESTED:
+            async with self._database.write() as tx:
+                await store.finish(tx, quote.id, QuoteStatus.EXPIRED)
+            fresh = await self.get(quote.id)
+        return await self._answered(fresh)
 
     async def get(self, quote_id: str) -> Quote:
         async with self._database.read() as tx:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, cast
@@ -31,6 +31,7 @@ QUICK_STEPS = 2_000
 
 STEP_BUDGET = 50_000
 MOST_ERRORS = 5
+BYTES_A_STEP = 256
 
 # Not run here: hostile patterns and quadratic comparisons. The provider's own model still checks them.
 _NOT_RUN = ("pattern", "patternProperties", "uniqueItems", "format")
@@ -42,6 +43,9 @@ _steps: ContextVar[int] = ContextVar("lightwork_schema_steps", default=0)
 _budget: ContextVar[int] = ContextVar("lightwork_schema_budget", default=STEP_BUDGET)
 
 
+_weights: ContextVar[Mapping[int, int]] = ContextVar("lightwork_schema_weights", default={})  # noqa: B039  (never written to)
+
+
 class SchemaTooComplex(Exception):
     """Checking took more steps than any honest schema needs."""
 
@@ -51,8 +55,11 @@ _Keyword = Callable[[Any, Any, Any, Any], Iterator[ValidationError] | None]
 
 def _counted(keyword: _Keyword) -> _Keyword:
     def run(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
-        # A keyword costs as much as what it goes through: its own list, and the value's.
-        steps = _steps.get() + 1 + _size(value) + _size(instance)
+        # A keyword costs as much as what it goes through, its own list and the value's, and as what the
+        # library writes into an error message, which is both of them in full.
+        weights = _weights.get()
+        written = (weights.get(id(instance), 0) + weights.get(id(value), 0)) // BYTES_A_STEP
+        steps = _steps.get() + 1 + _size(value) + _size(instance) + written
         if steps > _budget.get():
             raise SchemaTooComplex
         _steps.set(steps)
@@ -104,10 +111,15 @@ def errors_of(value: JsonValue, schema: dict[str, JsonValue]) -> tuple[FieldErro
 
 
 def _errors(value: JsonValue, schema: dict[str, JsonValue], *, budget: int) -> tuple[FieldError, ...]:
-    steps, limit = _steps.set(0), _budget.set(budget)
+    steps, limit, weights = _steps.set(0), _budget.set(budget), _weights.set({})
     found: list[FieldError] = []
     try:
-        for error in _validator(canonical_json(schema)).iter_errors(value):
+        validator = _validator(canonical_json(schema))
+        heavy: dict[int, int] = {}
+        _weigh(value, heavy)
+        _weigh(cast("JsonValue", validator.schema), heavy)
+        _weights.set(heavy)
+        for error in validator.iter_errors(value):
             pointer = "".join(f"/{part}" for part in error.absolute_path)
             found.append(FieldError(pointer=pointer, message=str(error.message)[:300]))
             if len(found) >= MOST_ERRORS:
@@ -128,12 +140,27 @@ def _errors(value: JsonValue, schema: dict[str, JsonValue], *, budget: int) -> t
     finally:
         _steps.reset(steps)
         _budget.reset(limit)
+        _weights.reset(weights)
     return tuple(found)
 
 
 @lru_cache(maxsize=256)
 def _validator(schema_text: str | bytes) -> Any:
     return _BudgetedValidator(json.loads(schema_text), registry=_NO_REGISTRY)
+
+
+def _weigh(value: JsonValue, weights: dict[int, int]) -> int:
+    """Note how long each part of a value is when it is written out, about, by its identity."""
+    if isinstance(value, dict):
+        weight = 2 + sum(len(key) + 4 + _weigh(item, weights) for key, item in value.items())
+    elif isinstance(value, list):
+        weight = 2 + sum(2 + _weigh(item, weights) for item in value)
+    elif isinstance(value, str):
+        weight = len(value)
+    else:
+        return 8
+    weights[id(value)] = weight
+    return weight
 
 
 def _size(value: object) -> int:
