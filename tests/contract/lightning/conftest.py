@@ -1,4 +1,14 @@
-"""The contract of the Lightning ports, over each implementation in turn."""
+"""The contract of the Lightning ports, over each implementation in turn.
+
+Where the simulated network is known to differ from LND 0.21.3, so that no test here can speak of it:
+- it never splits a payment: more than one channel holds is NO_ROUTE (LND tries parts), and its invoices
+  have the features 8 and 14 only (LND's have 17 and 25 too);
+- an estimate goes by the announced capacities, and no failure is remembered (LND: mission control);
+- whoever opens a channel pays no commitment fee, dust is as safe as anything, and no channel is ever closed;
+- a memo of 640 to 1,024 bytes is Refused; LND cannot write it either, but says so in words that our table does not
+  know, which is LightningUnavailable;
+- an estimate to oneself is None; LND finds a way round.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from contract.lightning.worlds import (
@@ -190,6 +191,37 @@ async def test_a_final_cltv_that_the_node_finds_too_short_is_refused(lightning: 
             cltv_blocks=3,
             memo="",
         )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"value_msat": Msat(-1)},
+        {"value_msat": Msat(10**17)},
+        {"expiry_seconds": 31_536_001},
+        {"cltv_blocks": 65_536},
+        {"memo": "m" * 1_025},
+    ],
+    ids=lambda change: "-".join(change),
+)
+async def test_values_that_no_invoice_may_have_are_refused(
+    lightning: LightningWorld, change: dict[str, Any]
+) -> None:
+    terms = {"value_msat": Msat(1_000_000), "expiry_seconds": 3600, "cltv_blocks": CLTV, "memo": ""}
+    with pytest.raises(Refused):
+        await lightning.broker.add_hold(payment_hash=secret().payment_hash, **(terms | change))
+
+
+async def test_an_open_invoice_is_cancelled_by_the_clock_and_a_watch_hears_of_it(
+    lightning: LightningWorld,
+) -> None:
+    preimage = secret()
+    await hold(lightning.broker, preimage, expiry_seconds=1)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        seen = [now.state async for now in lightning.broker.watch(preimage.payment_hash)]
+    assert seen == [InvoiceState.OPEN, InvoiceState.CANCELED]
+    with pytest.raises(InvoiceCanceled):
+        await lightning.broker.settle(preimage)
 
 
 async def test_a_watch_sees_every_state_and_ends_at_settled(lightning: LightningWorld) -> None:

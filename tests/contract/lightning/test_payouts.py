@@ -130,6 +130,25 @@ async def test_a_cltv_limit_below_the_final_hop_is_refused_and_never_sent(lightn
     assert tracked.failure is PayoutFailure.NEVER_SENT
 
 
+async def test_three_blocks_are_added_to_the_final_hop_and_the_limit_must_leave_room_for_them(
+    lightning: LightningWorld,
+) -> None:
+    made = await invoice_of_provider(lightning)
+    outcome = await pay(lightning.broker, made.payment_request, made.payment_hash, cltv_limit=FINAL_CLTV + 3)
+    assert (outcome.status, outcome.failure) == (PayoutStatus.FAILED, PayoutFailure.REFUSED)
+    outcome = await pay(lightning.broker, made.payment_request, made.payment_hash, cltv_limit=FINAL_CLTV + 4)
+    assert outcome.status is PayoutStatus.SUCCEEDED
+
+
+async def test_less_than_a_satoshi_finds_no_route_and_a_satoshi_does(lightning: LightningWorld) -> None:
+    little = await invoice_of_provider(lightning, msat=999)
+    outcome = await pay(lightning.broker, little.payment_request, little.payment_hash)
+    assert (outcome.status, outcome.failure) == (PayoutStatus.FAILED, PayoutFailure.NO_ROUTE)
+    enough = await invoice_of_provider(lightning, msat=1_000)
+    outcome = await pay(lightning.broker, enough.payment_request, enough.payment_hash)
+    assert outcome.status is PayoutStatus.SUCCEEDED
+
+
 async def test_more_than_the_channels_hold_fails_as_insufficient_balance(lightning: LightningWorld) -> None:
     made = await invoice_of_provider(lightning, msat=30_000_000_000)
     outcome = await pay(lightning.broker, made.payment_request, made.payment_hash)
