@@ -22,7 +22,18 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeProcess
 
 
 def hire(compose: ComposeProcesses, *words: str) -> dict:
-    done = compose.host("lightwork", "hire", *words, "--profile", "compose", "--json")
+    """Hire from the host and return the job as it is once the broker has closed its books on it."""
+    job = asked(compose, "hire", *words)
+    for _ in range(200):
+        # The buyer has its result when the payment goes through, a moment before the broker writes that down.
+        if job["status"] != "releasing":
+            return job
+        job = asked(compose, "jobs", "show", job["id"])
+    raise AssertionError(f"{job['job_id']} is not settled\n{compose.logs()}")
+
+
+def asked(compose: ComposeProcesses, *words: str) -> dict:
+    done = compose.host("lightwork", *words, "--profile", "compose", "--json")
     assert done.returncode == 0, f"{done.stdout}{done.stderr}\n{compose.logs()}"
     return json.loads(done.stdout.splitlines()[-1])
 
