@@ -27,7 +27,7 @@ from lightwork.reports import Report
 from lightwork.runner import Runner
 from lightwork.simulated_wallet import SimulatedWallet
 from lightwork_broker.app import create_app
-from lightwork_broker.lightning.simulated import SimulatedNetwork
+from lightwork_broker.lightning.simulated import Fault, Faults, PlannedFaults, SimulatedNetwork
 from lightwork_broker.lightning.simulated.api import simulated_router
 from lightwork_broker.lightning.simulated.wallets import SimulatedWallets
 from lightwork_broker.settings import BrokerSettings
@@ -65,10 +65,10 @@ class World:
 
 
 @asynccontextmanager
-async def market(folder: Path) -> AsyncGenerator[World]:
+async def market(folder: Path, *, faults: Faults | None = None) -> AsyncGenerator[World]:
     """A broker, an agent that sells, and a buyer, all in this process and without a socket."""
-    wallets = SimulatedWallets(SimulatedNetwork(seed=b"market"))
-    application = create_app(BrokerSettings(data_dir=folder), wallets.hub)
+    wallets = SimulatedWallets(SimulatedNetwork(seed=b"market", faults=faults))
+    application = create_app(BrokerSettings(data_dir=folder, sweep_seconds=0.2), wallets.hub)
     application.include_router(simulated_router(wallets))
     transport = httpx2.ASGITransport(app=application)
     key = SecretKey.generate(secrets.token_bytes(32))
@@ -113,6 +113,39 @@ async def test_a_failing_task_gives_all_the_money_back(tmp_path: Path) -> None:
             await world.market.hire("refuse", text="hi", max_price=sats(20))
         assert await world.buyer.balance_msat() == before
         assert world.network.waiting() == ()
+
+
+@pytest.mark.parametrize(
+    ("method", "fault"),
+    [
+        ("add_hold", Fault.DUPLICATE),
+        ("lookup", Fault.LOST_BEFORE),
+        ("watch", Fault.RESTART),
+        ("pay", Fault.LOST_AFTER),
+        ("pay", Fault.UNKNOWN_OUTCOME),
+        ("pay", Fault.DUPLICATE),
+        ("pay", Fault.RESTART),
+        ("settle", Fault.LOST_BEFORE),
+        ("settle", Fault.LOST_AFTER),
+        ("settle", Fault.DUPLICATE),
+        ("settle", Fault.RESTART),
+    ],
+    ids=lambda part: part if type(part) is str else part.name.lower(),
+)
+async def test_a_hire_survives_a_fault_of_the_brokers_node(tmp_path: Path, method: str, fault: Fault) -> None:
+    faults = PlannedFaults()
+    async with market(tmp_path, faults=faults) as world:
+        before = [await wallet.balance_msat() for wallet in (world.buyer, world.provider)]
+        faults.plan(fault, method=method, node="broker")
+        assert await world.market.hire("echo", text="hi", max_price=sats(20)) == "hi"
+        assert faults.is_used_up
+        await until(lambda: _rests(world.network), what="nothing waits in any channel")
+        after = [await wallet.balance_msat() for wallet in (world.buyer, world.provider)]
+        assert [now - then for now, then in zip(after, before, strict=True)] == [-TOTAL, PRICE]
+
+
+async def _rests(network: SimulatedNetwork) -> bool:
+    return network.waiting() == ()
 
 
 async def test_from_nothing_to_the_first_hire_takes_less_than_a_second(tmp_path: Path) -> None:

@@ -165,3 +165,57 @@ async def test_a_node_that_does_not_follow_the_chain_says_so() -> None:
     scene = Scene()
     scene.network.set_synced("broker", synced=False)
     assert not (await scene.broker.summary()).synced_to_chain
+
+
+async def test_a_payment_that_is_stuck_on_the_way_is_in_flight_and_its_payee_knows_nothing() -> None:
+    scene = Scene()
+    text = await hold(scene.provider, secret())
+    scene.network.stall("broker")
+    async with going(pay(scene.buyer, text, secret().payment_hash)) as payment:
+        assert (await scene.buyer.track(secret().payment_hash)).status is PayoutStatus.IN_FLIGHT
+        assert (await looked_up(scene.provider, secret().payment_hash)).state is InvoiceState.OPEN
+        scene.network.flow("broker")
+        assert (await looked_up(scene.provider, secret().payment_hash)).state is InvoiceState.ACCEPTED
+        await scene.provider.settle(secret())
+        assert (await payment).preimage == secret()
+
+
+@pytest.mark.parametrize(("late", "state"), [(3, InvoiceState.ACCEPTED), (4, InvoiceState.OPEN)])
+async def test_the_payee_takes_what_comes_as_late_as_the_padding_and_refuses_what_comes_later(
+    late: int, state: InvoiceState
+) -> None:
+    scene = Scene()
+    text = await hold(scene.provider, secret())
+    scene.network.stall("broker")
+    async with going(pay(scene.buyer, text, secret().payment_hash)) as payment:
+        scene.network.mine(late)
+        scene.network.flow("broker")
+        assert (await looked_up(scene.provider, secret().payment_hash)).state is state
+        await settle_down()
+        if state is InvoiceState.OPEN:
+            assert (await payment).failure is PayoutFailure.INCORRECT_PAYMENT_DETAILS
+        else:
+            assert not payment.done()
+
+
+async def test_what_is_stuck_until_its_deadline_goes_back_and_is_not_sent_on() -> None:
+    scene = Scene()
+    text = await hold(scene.provider, secret())
+    scene.network.stall("broker")
+    async with going(pay(scene.buyer, text, secret().payment_hash)) as payment:
+        scene.network.mine(CLTV + BLOCK_PADDING + 80)
+        assert (await payment).failure is PayoutFailure.TIMEOUT
+    scene.network.flow("broker")
+    assert scene.network.waiting() == ()
+    assert (await looked_up(scene.provider, secret().payment_hash)).state is InvoiceState.OPEN
+
+
+async def test_a_hop_that_has_lost_its_money_meanwhile_sends_the_payment_back() -> None:
+    scene = Scene()
+    text = await hold(scene.provider, secret())
+    scene.network.stall("broker")
+    async with going(pay(scene.buyer, text, secret().payment_hash)) as payment:
+        scene.network.stop("provider")
+        scene.network.flow("broker")
+        assert (await payment).failure is PayoutFailure.NO_ROUTE
+    scene.network.check()

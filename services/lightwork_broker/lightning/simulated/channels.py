@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from lightwork_broker.lightning.ports import PayoutFailure
 from lightwork_contracts.ids import PaymentHash
 from lightwork_contracts.money import Msat
 
@@ -59,7 +60,7 @@ class Ending:
     """How an HTLC ends: with a preimage (hex), or with a failure that travels back to the payer."""
 
     preimage: str | None = field(default=None, repr=False)
-    timed_out: bool = False
+    failure: PayoutFailure = PayoutFailure.INCORRECT_PAYMENT_DETAILS
 
 
 @dataclass(slots=True, eq=False)

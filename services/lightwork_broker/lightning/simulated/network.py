@@ -159,6 +159,15 @@ class SimulatedNetwork:
         self.stop(name)
         self.start(name)
 
+    def stall(self, name: str) -> None:
+        """Let a node keep what it should forward: payments over it are stuck, and their payee knows nothing."""
+        self._board.stalled.add(self._names[name].pubkey)
+
+    def flow(self, name: str) -> None:
+        """Let a stalled node forward again; what is too late by now goes back."""
+        self._board.stalled.discard(self._names[name].pubkey)
+        self._board.flow()
+
     def set_synced(self, name: str, *, synced: bool) -> None:
         """Let a node say whether it follows the chain."""
         self._names[name].synced = synced

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from lightwork_broker.lightning.ports import InvoiceState, NodeId, PayoutFailure, PayoutStatus
 from lightwork_broker.lightning.preimage import Preimage
 from lightwork_broker.lightning.simulated.channels import Channel, Ending, Htlc, Policy
 from lightwork_broker.lightning.simulated.invoices import Invoice
 from lightwork_broker.lightning.simulated.node_state import NodeState
-from lightwork_broker.lightning.simulated.routes import Edge, Route
+from lightwork_broker.lightning.simulated.routes import Edge, Leg, Route
 from lightwork_broker.lightning.simulated.timing import Time
 from lightwork_contracts.bolt11 import Network, RouteHint
 from lightwork_contracts.ids import PaymentHash
@@ -17,6 +19,30 @@ from lightwork_contracts.money import MAX_MSAT, Msat
 
 BLOCKS = "blocks"
 """The topic of those who wait for a block."""
+
+
+LAST_FORWARD_BLOCKS: Final = 3
+"""A hop that expires sooner than this is not made (LND: OutgoingCltvRejectDelta)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One HTLC of a route that is still to be made; `expiry_height` was fixed when the payer sent it."""
+
+    channel: int
+    sender: NodeId
+    amount_msat: int
+    expiry_height: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parcel:
+    """A payment on its way: the HTLC that it has reached, and the hops that are left."""
+
+    payment_hash: PaymentHash
+    payment_secret: str = field(repr=False)
+    hops: tuple[Hop, ...]
+    last: Htlc | None = None
 
 
 class Switchboard:
@@ -33,6 +59,8 @@ class Switchboard:
         self.network = network
         self.nodes: dict[NodeId, NodeState] = {}
         self.channels: dict[int, Channel] = {}
+        self.stalled: set[NodeId] = set()
+        self._parcels: list[Parcel] = []
         self._htlcs = 0
 
     def is_active(self, channel: Channel) -> bool:
@@ -71,25 +99,49 @@ class Switchboard:
 
     def send(self, route: Route, payment_hash: PaymentHash, *, payment_secret: str) -> None:
         """Lock the amount on every hop, and let the payee take it, hold it or turn it away."""
-        htlc: Htlc | None = None
-        for leg in route.legs:
-            if leg.edge.channel is None:
-                raise ValueError("a route hint is not a channel")
+        hops = tuple(
+            Hop(_channel(leg), leg.edge.sender, leg.amount_msat, self.height + leg.blocks)
+            for leg in route.legs
+        )
+        self._go_on(Parcel(payment_hash=payment_hash, payment_secret=payment_secret, hops=hops))
+
+    def _go_on(self, parcel: Parcel) -> None:
+        """Lock the hops that are left, as far as nobody on the way is stalled."""
+        htlc = parcel.last
+        for place, hop in enumerate(parcel.hops):
+            if htlc is not None and hop.sender in self.stalled:
+                self._parcels.append(replace(parcel, hops=parcel.hops[place:], last=htlc))
+                return
+            channel = self.channels[hop.channel]
+            if htlc is not None and not self._may_forward(hop, channel):
+                self.end(htlc, Ending(failure=PayoutFailure.NO_ROUTE))
+                return
             self._htlcs += 1
-            channel = self.channels[leg.edge.channel]
             htlc = Htlc(
                 number=self._htlcs,
                 channel=channel,
-                sender=leg.edge.sender,
-                receiver=leg.edge.receiver,
-                payment_hash=payment_hash,
-                amount_msat=leg.amount_msat,
-                expiry_height=self.height + leg.blocks,
+                sender=hop.sender,
+                receiver=channel.peer_of(hop.sender),
+                payment_hash=parcel.payment_hash,
+                amount_msat=hop.amount_msat,
+                expiry_height=hop.expiry_height,
                 upstream=htlc,
             )
             channel.lock(htlc)
         if htlc is not None:
-            self._arrive(htlc, payment_secret=payment_secret)
+            self._arrive(htlc, payment_secret=parcel.payment_secret)
+
+    def _may_forward(self, hop: Hop, channel: Channel) -> bool:
+        """Say whether a hop can still be made: what stood when the route was found may have changed since."""
+        in_time = hop.expiry_height > self.height + LAST_FORWARD_BLOCKS
+        return in_time and hop.amount_msat <= self.spendable_msat(channel, hop.sender)
+
+    def flow(self) -> None:
+        """Send on what is stuck at nodes that are not stalled any more, if it has not gone back meanwhile."""
+        parcels, self._parcels = self._parcels, []
+        for parcel in parcels:
+            if parcel.last is not None and parcel.last.number in parcel.last.channel.htlcs:
+                self._go_on(parcel)
 
     def _arrive(self, htlc: Htlc, *, payment_secret: str) -> None:
         payee, now = self.nodes[htlc.receiver], self.clock.now()
@@ -134,9 +186,7 @@ class Switchboard:
             payment.status, payment.preimage = PayoutStatus.SUCCEEDED, Preimage.from_hex(ending.preimage)
         else:
             payment.status = PayoutStatus.FAILED
-            payment.failure = (
-                PayoutFailure.TIMEOUT if ending.timed_out else PayoutFailure.INCORRECT_PAYMENT_DETAILS
-            )
+            payment.failure = ending.failure
         payer.waiters.changed(htlc.payment_hash)
 
     def waiting(self) -> list[Htlc]:
@@ -166,7 +216,7 @@ class Switchboard:
         if htlc.ending is not None and htlc.ending.preimage is not None and self.nodes[htlc.receiver].serves:
             self._conclude(htlc, htlc.ending)
         elif self.nodes[htlc.sender].serves:
-            self._conclude(htlc, Ending(timed_out=True))
+            self._conclude(htlc, Ending(failure=PayoutFailure.TIMEOUT))
 
     def mine(self) -> int:
         """Add one block; return the new height."""
@@ -185,6 +235,12 @@ class Switchboard:
             if invoice.state is InvoiceState.ACCEPTED and invoice.min_expiry_height is not None
         ]
         return min(deadlines, default=None)
+
+
+def _channel(leg: Leg) -> int:
+    if leg.edge.channel is None:
+        raise ValueError("a route hint is not a channel")
+    return leg.edge.channel
 
 
 def _edge(channel: Channel, sender: NodeId, *, largest_msat: int) -> Edge:
