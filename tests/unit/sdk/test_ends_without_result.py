@@ -138,7 +138,8 @@ async def test_a_payment_that_was_taken_on_the_way_is_told_with_the_evidence(
     async with market(FakeWallet(payments=[paid(fee=1_000)]), *views) as buyer:
         job = await buyer.start("echo", text="hi", max_price=sats(20))
         with pytest.raises(errors.PaidWithoutResult) as caught:
-            await (job.wait() if method == "wait" else job.result())
+            async with asyncio.timeout(5):
+                await (job.wait() if method == "wait" else job.result())
         assert buyer.budget_left == LIMIT - TOTAL - 1_000
     error = caught.value
     assert error.job_id == JOB_ID
