@@ -32,6 +32,10 @@ NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 A = TypeVar("A", bound=BaseModel)
 
 
+class _NoNetworkError(WalletRefused):
+    """The broker serves no simulated network, so nothing was sent."""
+
+
 class SimulatedWallet:
     """Play money by name: the wallet is opened at its first use, and a name used twice is one wallet."""
 
@@ -104,6 +108,8 @@ class SimulatedWallet:
             raise WalletUnreachable(
                 f"{self._url} cannot be connected to: {type(error).__name__}", hint=HINT
             ) from None
+        except _NoNetworkError as error:
+            raise WalletUnreachable(error.message, hint=HINT) from None
         except (httpx2.TransportError, WalletRefused) as error:
             return _unknown(payment_hash, error)
         return seen if seen.outcome is not PaymentOutcome.IN_FLIGHT else await self.track(payment_hash)
@@ -154,6 +160,8 @@ class SimulatedWallet:
         if response.status_code == 404:
             await self._send("POST", "/wallets", body=self._opening, params=None)
             response = await self._send(method, path, body=body, params=params)
+        if response.status_code == 404:
+            raise _NoNetworkError(f"the broker at {self._url} has no simulated network", hint=HINT)
         if response.status_code != 200:
             raise WalletRefused(f"the simulated wallet refused: {_complaint(response)}", hint=HINT)
         try:

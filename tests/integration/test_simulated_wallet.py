@@ -167,6 +167,8 @@ async def test_a_broker_without_a_simulated_network_refuses(tmp_path: Path) -> N
     async with plain.router.lifespan_context(plain):
         with pytest.raises(WalletRefused):
             await wallet.balance_msat()
+        with pytest.raises(WalletUnreachable):
+            await wallet.pay("lnbcrt1", payment_hash=preimage().payment_hash, max_fee_msat=Msat(0))
     await wallet.close()
 
 

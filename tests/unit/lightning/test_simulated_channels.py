@@ -20,7 +20,7 @@ from unit.lightning.simulated_scene import (
 )
 
 from lightwork_broker.lightning.ports import InvoiceState, PayoutFailure, PayoutStatus
-from lightwork_broker.lightning.simulated import Policy, SimulatedNetwork
+from lightwork_broker.lightning.simulated import ManualTime, Policy, SimulatedNetwork
 from lightwork_broker.lightning.simulated.channels import SLOTS
 from lightwork_broker.lightning.simulated.network import MARKET_CAPACITY
 from lightwork_broker.lightning.simulated.node_state import new_node
@@ -246,3 +246,21 @@ def test_a_channel_that_cannot_be_is_not_opened(push: int) -> None:
 def test_a_name_is_given_once() -> None:
     with pytest.raises(ValueError, match="already"):
         Scene().network.add_node("buyer")
+
+
+def test_no_secret_of_a_node_is_shown() -> None:
+    node = new_node("quiet", seed=b"scene")
+    assert repr(node.private_key) not in repr(node)
+    assert node.private_key.hex() not in repr(node)
+
+
+def test_an_alarm_that_was_taken_back_does_not_ring_and_the_others_ring_in_their_order() -> None:
+    clock = ManualTime(1_000)
+    rung: list[tuple[str, float]] = []
+    clock.call_later(2, lambda: rung.append(("second", clock.now())))
+    clock.call_later(1, lambda: rung.append(("first", clock.now())))
+    clock.call_later(1, lambda: rung.append(("never", clock.now())))()
+    clock.call_later(3, lambda: rung.append(("too late", clock.now())))
+    clock.advance(2.5)
+    assert rung == [("first", 1_001), ("second", 1_002)]
+    assert clock.now() == 1_002.5

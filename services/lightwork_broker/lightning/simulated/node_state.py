@@ -90,7 +90,7 @@ class NodeState:
     """
 
     name: str
-    private_key: bytes
+    private_key: bytes = field(repr=False)
     pubkey: NodeId
     hold_expiry_delta: int = DEFAULT_HOLD_EXPIRY_DELTA
     synced: bool = True

@@ -39,8 +39,8 @@ class ManualTime:
     def __init__(self, now: float = 1_800_000_000.0) -> None:
         self._now = now
         self._count = 0
-        self._alarms: list[tuple[float, int, Action]] = []
-        self._taken_back: set[int] = set()
+        self._alarms: list[tuple[float, int]] = []
+        self._actions: dict[int, Action] = {}
 
     def now(self) -> float:
         return self._now
@@ -48,8 +48,13 @@ class ManualTime:
     def call_later(self, seconds: float, action: Action) -> Action:
         self._count += 1
         number = self._count
-        heapq.heappush(self._alarms, (self._now + max(seconds, 0.0), number, action))
-        return lambda: self._taken_back.add(number)
+        heapq.heappush(self._alarms, (self._now + max(seconds, 0.0), number))
+        self._actions[number] = action
+
+        def take_back() -> None:
+            self._actions.pop(number, None)
+
+        return take_back
 
     def advance(self, seconds: float) -> None:
         """Move the clock on and ring, in their order, the alarms that it passes.
@@ -58,10 +63,9 @@ class ManualTime:
         """
         end = self._now + seconds
         while self._alarms and self._alarms[0][0] <= end:
-            self._now, number, action = heapq.heappop(self._alarms)
-            if number in self._taken_back:
-                self._taken_back.discard(number)
-            else:
+            self._now, number = heapq.heappop(self._alarms)
+            action = self._actions.pop(number, None)
+            if action is not None:
                 action()
         self._now = end
 
