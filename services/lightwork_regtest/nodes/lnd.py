@@ -263,8 +263,8 @@ def write_config(own: NodeDescription, chain: BitcoindDescription) -> None:
         "noseedbackup": "true",
         "nobootstrap": "true",
         "maxpendingchannels": 64,
-        # `info` at most: at debug LND writes preimages into its log.
-        "debuglevel": "info",
+        # LND writes preimages into its log: at debug everywhere, and at info when an invoice is settled (SRVR).
+        "debuglevel": "info,SRVR=warn",
         "logging.file.disable": "true",
         "db.backend": "sqlite",
         "db.batch-commit-interval": "10ms",
