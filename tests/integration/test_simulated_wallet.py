@@ -88,7 +88,7 @@ async def accepted(scene: Scene) -> bool:
 async def test_a_wallet_is_there_at_its_first_use_with_money_to_spend_and_room_to_receive(
     scene: Scene,
 ) -> None:
-    assert await scene.alice.balance_msat() >= sats(5_000_000)
+    assert await scene.alice.balance_msat() == sats(5_000_000)
     text, payment_hash = await scene.invoice(scene.bob)
     read = read_invoice(text)
     assert (read.payment_hash, read.amount_msat, read.description) == (payment_hash, AMOUNT, "for the test")
@@ -194,16 +194,23 @@ async def test_the_brokers_own_node_is_nobodys_wallet(scene: Scene) -> None:
     await theirs.close()
 
 
-async def test_a_whole_balance_can_be_spent(scene: Scene) -> None:
+async def test_a_wallet_opened_with_an_amount_owns_it_and_spends_all_but_the_reserve(scene: Scene) -> None:
     opened = await scene.http.post("/wallets", json={"name": "carol", "balance_msat": 50_000_000})
-    assert opened.status_code == 200
+    assert opened.json()["balance_msat"] == 50_000_000
+    again = await scene.http.post("/wallets", json={"name": "carol", "balance_msat": 70_000_000})
+    assert again.json() == opened.json()
     carol = SimulatedWallet(ORIGIN, "carol", transport=scene.transport)
-    await scene.bob.balance_msat()
-    bill = await scene.bob.create_invoice(
-        amount_msat=Msat(50_000_000 - 1_050), expiry_seconds=600, memo="", final_cltv=40
-    )
-    paid = await carol.pay(bill.invoice, payment_hash=bill.payment_hash, max_fee_msat=Msat(1_050))
-    assert paid.outcome is PaymentOutcome.SUCCEEDED
+    outcomes: list[PaymentOutcome] = []
+    for msat in (49_000_001, 49_000_000):
+        request = await scene.wallets.hub.add_invoice(
+            value_msat=Msat(msat), expiry_seconds=600, memo="", final_cltv=40
+        )
+        paid = await carol.pay(
+            request.payment_request, payment_hash=request.payment_hash, max_fee_msat=Msat(0)
+        )
+        outcomes += [paid.outcome]
+    assert outcomes == [PaymentOutcome.FAILED, PaymentOutcome.SUCCEEDED]
+    assert await carol.balance_msat() == 1_000_000
     await carol.close()
 
 

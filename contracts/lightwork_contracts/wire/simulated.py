@@ -26,7 +26,10 @@ class OpenWallet(Wire):
 
     name: WalletName
     balance_msat: Annotated[
-        PriceMsat, Field(description="What the wallet owns at first; it can receive as much again")
+        PriceMsat,
+        Field(
+            description="What the wallet owns at first, and how much it can receive; 2 % is the channel's reserve"
+        ),
     ] = DEFAULT_BALANCE
 
 

@@ -31,9 +31,9 @@ class SimulatedWallets:
         if len(self._nodes) >= MAX_WALLETS:
             raise Overloaded(f"the simulated network has {MAX_WALLETS} wallets already")
         node = self.network.add_node(f"wallet {name}")
-        # Each side must keep a reserve of 1 %: the channel is that much wider, so that all of it can be spent.
-        side = Msat(balance_msat + balance_msat // 49)
-        self.network.open_channel(f"wallet {name}", self._hub, capacity_msat=Msat(2 * side), push_msat=side)
+        self.network.open_channel(
+            f"wallet {name}", self._hub, capacity_msat=Msat(2 * balance_msat), push_msat=balance_msat
+        )
         self._nodes[name] = node
         return node
 
