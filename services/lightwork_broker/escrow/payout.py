@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from lightwork_broker.escrow.guardian import outgoing_cltv_limit
 from lightwork_broker.escrow.machine import EscrowEvent, EscrowState
-from lightwork_broker.escrow.store import Escrow
+from lightwork_broker.escrow.store import FARTHEST_SECONDS, Escrow
 from lightwork_broker.lightning.ports import (
     HoldInvoice,
     InvoiceState,
@@ -87,7 +87,7 @@ async def dispatch(recorder: Recorder, node: LightningNode, escrow: Escrow) -> E
     Otherwise the escrow is cancelled: nothing is on its way out, so nobody can lose.
     """
     now = recorder.now()
-    if escrow.retry_at > now:
+    if now < escrow.retry_at <= now + FARTHEST_SECONDS:
         return None
     if escrow.failure is not None and PayoutFailure(escrow.failure).is_permanent:
         return await recorder.change(
