@@ -1,0 +1,431 @@
+"""What a hostile review found about money, kept as promises: each test is named for one."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from escrow_checks import Auditor, Books
+from escrow_story import BUYER, Op, Story, open_story
+from escrow_world import (
+    LIMITS,
+    REVIEW_SECONDS,
+    START,
+    WORK_SECONDS,
+    World,
+    fast_folder,
+    make_template,
+    open_world,
+)
+from faulty_node import HOLD_EXPIRY_DELTA, OWN_NODE, Fault, FaultyNode, Outcome, Port
+
+from lightwork_broker.clock import Ids
+from lightwork_broker.db.engine import Database, Transaction
+from lightwork_broker.errors import WrongStatus
+from lightwork_broker.escrow.reconcile import Reconciler, RecoveryFailed
+from lightwork_broker.escrow.service import EscrowService
+from lightwork_broker.escrow.wrap import invoice_seconds, plan_timers
+from lightwork_broker.jobs.service import Jobs
+from lightwork_broker.lightning.ports import NodeSummary, PayoutFailure
+from lightwork_broker.signals import Signals
+from lightwork_contracts.ids import JobId, PaymentHash
+from lightwork_contracts.status import JobStatus
+
+OTHER_NODE = "03" + "22" * 32
+AUTO, REVIEW = 0, 1
+NO_ROUTE = Outcome(failure=PayoutFailure.NO_ROUTE)
+
+
+@pytest.fixture(scope="module")
+def template() -> Iterator[Path]:
+    with fast_folder() as folder:
+        yield make_template(folder)
+
+
+@pytest.fixture
+async def story(template: Path) -> AsyncGenerator[Story]:
+    async with open_story(template, brokers=2) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def world(template: Path) -> AsyncGenerator[World]:
+    """A world without an auditor, for tests that put its database back in time."""
+    with fast_folder() as folder:
+        async with open_world(template, folder, brokers=1) as opened:
+            yield opened
+
+
+async def _play(story: Story, *script: Op) -> None:
+    for op in script:
+        assert await story.play(op) == [], op
+
+
+async def _until_working(story: Story, acceptance: int = AUTO) -> PaymentHash:
+    await _play(story, Op("hire", number=acceptance), Op("pay"), Op("lease"))
+    assert _state(story) == ("working", "accepted")
+    return PaymentHash(_job(story)["payment_hash"])
+
+
+async def _pass(story: Story, seconds: float) -> None:
+    story.world.clock.time += seconds
+    story.world.node.time_passes()
+    await _play(story, Op("sweep"))
+
+
+def _job(story: Story) -> dict[str, Any]:
+    job = story.job(0)
+    assert job is not None
+    return job
+
+
+def _state(story: Story) -> tuple[str, str]:
+    return _job(story)["status"], story.books.rows("SELECT state FROM escrow")[0]["state"]
+
+
+# --- H1: the node that holds the money is the one that is asked about it -------------------------------------
+
+
+class OtherWallet(Port):
+    """The same network, seen from another wallet that knows nothing of our escrows."""
+
+    async def summary(self) -> NodeSummary:
+        return replace(await super().summary(), pubkey=OTHER_NODE)
+
+
+@asynccontextmanager
+async def _on_another_wallet(world: World) -> AsyncGenerator[Reconciler]:
+    database = Database(str(world.path))
+    node = OtherWallet(FaultyNode(world.clock))
+    escrows = EscrowService(database=database, node=node, clock=world.clock, limits=LIMITS)
+    try:
+        yield Reconciler(database=database, node=node, escrows=escrows, clock=world.clock, sweep_seconds=10)
+    finally:
+        await escrows.close()
+        await database.close()
+
+
+async def test_a_broker_on_another_wallet_does_not_start_while_escrows_are_open(story: Story) -> None:
+    await _until_working(story)
+    await _play(story, Op("kill", broker=0), Op("kill", broker=1))
+    async with _on_another_wallet(story.world) as reconciler:
+        with pytest.raises(RecoveryFailed, match=OWN_NODE):
+            await reconciler.boot(patience_seconds=0)
+    assert _state(story) == ("working", "accepted")
+    await _play(story, Op("start"), Op("deliver"))
+    assert _state(story) == ("settled", "settled")
+
+
+async def test_a_broker_may_move_to_another_wallet_when_no_escrow_is_open(story: Story) -> None:
+    await _until_working(story)
+    await _play(story, Op("deliver"), Op("kill", broker=0), Op("kill", broker=1))
+    async with _on_another_wallet(story.world) as reconciler:
+        assert await reconciler.boot(patience_seconds=0) == 0
+    known = story.books.rows("SELECT pubkey FROM escrow_node")
+    assert known == [{"pubkey": OTHER_NODE}]
+
+
+def _copy(path: Path, to: Path) -> None:
+    with sqlite3.connect(path) as source, sqlite3.connect(to) as target:
+        source.backup(target)
+    source.close()
+    target.close()
+
+
+def _restore(path: Path, backup: Path) -> None:
+    for ending in ("", "-wal", "-shm"):
+        path.with_name(path.name + ending).unlink(missing_ok=True)
+    _copy(backup, path)
+
+
+async def _hire_and_lease(world: World) -> dict[str, Any]:
+    """Hire without an auditor: it remembers a path that a restored database has not gone."""
+    books = Books(world.path)
+    story = Story(world, books, Auditor(books, world.node))
+    await _play(story, Op("hire"), Op("pay"), Op("lease"))
+    job = _job(story)
+    books.close()
+    assert job["status"] == "working"
+    return job
+
+
+async def _deliver(world: World, job: dict[str, Any]) -> None:
+    broker = world.working(0)
+    assert broker is not None
+    work = broker.queue.deliver(job["provider"], job["id"], epoch=job["epoch"], result="done")
+    await world.ask(broker, work, name="deliver")
+
+
+def _read(world: World, sql: str) -> list[dict[str, Any]]:
+    books = Books(world.path)
+    try:
+        return books.rows(sql)
+    finally:
+        books.close()
+
+
+def _check_end(world: World) -> None:
+    books = Books(world.path)
+    try:
+        assert Auditor(books, world.node).check_end() == []
+    finally:
+        books.close()
+    assert _read(world, "SELECT state FROM escrow") == [{"state": "settled"}]
+    assert _read(world, "SELECT status FROM job") == [{"status": "settled"}]
+    assert world.surprises == []
+
+
+async def test_an_older_database_that_does_not_know_of_the_payout_settles_it(world: World) -> None:
+    """Restored to the time of the work, after the provider was paid: time runs out, but nobody is refunded."""
+    job = await _hire_and_lease(world)
+    backup = world.path.with_name("backup.sqlite")
+    _copy(world.path, backup)
+    world.node.faults = [("pay", Fault.CRASH_AFTER)]
+    await _deliver(world, job)
+    assert world.working(0) is None
+    assert world.node.paid_out == {job["payment_hash"]: job["price_msat"]}
+    _restore(world.path, backup)
+    world.clock.time += WORK_SECONDS + 1
+    await world.start(0)
+    broker = world.working(0)
+    assert broker is not None
+    await world.ask(broker, broker.jobs.tick(), name="tick")
+    await world.ask(broker, broker.reconciler.sweep(), name="sweep")
+    _check_end(world)
+
+
+async def test_an_order_to_pay_that_the_node_has_carried_out_and_settled_ends_settled(world: World) -> None:
+    """H10: the database is of the moment before the payout, the node has paid and settled since."""
+    job = await _hire_and_lease(world)
+    backup = world.path.with_name("backup.sqlite")
+    world.node.faults = [("lookup", Fault.CRASH_BEFORE)]
+    await _deliver(world, job)
+    assert _read(world, "SELECT state FROM escrow") == [{"state": "releasing"}]
+    _copy(world.path, backup)
+    await world.start(0)
+    _check_end(world)
+    await world.stop(0)
+    _restore(world.path, backup)
+    await world.start(0)
+    _check_end(world)
+
+
+# --- H2: refused attempts, not time, end a payout -------------------------------------------------------------
+
+
+async def test_an_outage_after_the_release_refunds_nobody_while_blocks_are_left(story: Story) -> None:
+    payment_hash = await _until_working(story)
+    await _play(story, Op("node_down"), Op("deliver"))
+    assert _state(story) == ("releasing", "releasing")
+    await _pass(story, 10 * LIMITS.forward_seconds)
+    assert _state(story) == ("releasing", "releasing")
+    await _play(story, Op("node_up"), Op("sweep"))
+    assert _state(story) == ("settled", "settled")
+    assert payment_hash in story.world.node.paid_out
+
+
+async def test_five_refused_attempts_and_the_forward_window_end_a_payout(story: Story) -> None:
+    payment_hash = await _until_working(story)
+    story.world.node.outcomes[payment_hash] = [NO_ROUTE] * 6
+    await _play(story, Op("deliver"))
+    for attempts in range(1, 5):
+        escrow = story.books.rows("SELECT state, attempts FROM escrow")[0]
+        assert escrow == {"state": "releasing", "attempts": attempts}
+        await _pass(story, LIMITS.forward_seconds + 1)
+    assert story.books.rows("SELECT state, attempts FROM escrow") == [{"state": "releasing", "attempts": 5}]
+    await _pass(story, LIMITS.forward_seconds + 1)
+    assert _state(story) == ("refunded", "canceled")
+    assert await story.heal(diligent=True) == []
+
+
+async def test_refused_attempts_alone_do_not_end_a_payout_within_its_window(story: Story) -> None:
+    payment_hash = await _until_working(story)
+    story.world.node.outcomes[payment_hash] = [NO_ROUTE] * 6
+    await _play(story, Op("deliver"))
+    for wait in (1, 2, 4, 8, 16):
+        await _pass(story, wait)
+    escrow = story.books.rows("SELECT state, attempts FROM escrow")[0]
+    assert escrow == {"state": "releasing", "attempts": 6}
+    await _pass(story, 32)
+    assert _state(story) == ("settled", "settled")
+
+
+# --- H3: the provider's invoice lives as long as it may be needed ---------------------------------------------
+
+
+async def test_a_payment_that_is_noticed_late_still_pays_the_provider(story: Story) -> None:
+    await _play(story, Op("hire"), Op("kill", broker=0), Op("kill", broker=1), Op("pay"))
+    story.world.clock.time += 6 * 3_600
+    story.world.node.time_passes()
+    await _play(story, Op("start"))
+    assert _state(story) == ("funded", "accepted")
+    await _play(story, Op("lease"), Op("deliver"))
+    assert _state(story) == ("settled", "settled")
+
+
+async def _until_disputed(story: Story) -> None:
+    await _until_working(story, REVIEW)
+    await _play(story, Op("deliver"))
+    story.world.clock.time += REVIEW_SECONDS - 5
+    await _play(story, Op("reject"))
+    assert _state(story) == ("disputed", "accepted")
+
+
+async def test_a_ruling_hours_after_the_rejection_pays_the_provider(story: Story) -> None:
+    await _until_disputed(story)
+    story.world.clock.time += 12 * 3_600
+    await _play(story, Op("rule", number=0))
+    assert _state(story) == ("settled", "settled")
+
+
+async def test_a_ruling_for_an_invoice_that_has_expired_is_refused_and_changes_nothing(story: Story) -> None:
+    await _until_disputed(story)
+    story.world.clock.time = START + invoice_seconds(
+        LIMITS, work_seconds=WORK_SECONDS, review_seconds=REVIEW_SECONDS
+    )
+    broker = story.world.working(0)
+    assert broker is not None
+    with pytest.raises(WrongStatus, match="expired"):
+        await broker.jobs.rule(_job(story)["id"], release=True, reason="good work")
+    assert _state(story) == ("disputed", "accepted")
+    await _play(story, Op("rule", number=1))
+    assert _state(story) == ("refunded", "canceled")
+
+
+@pytest.mark.parametrize("margin", [8, 24, 40, 100])
+@pytest.mark.parametrize("final_cltv", [18, 80, 144])
+@pytest.mark.parametrize("work_seconds", [1, 600, 100_000])
+def test_the_invoice_that_is_asked_for_outlives_the_last_moment_to_pay_it(
+    work_seconds: int, final_cltv: int, margin: int
+) -> None:
+    limits = replace(LIMITS, guardian_margin_blocks=margin)
+    timers = plan_timers(
+        work_seconds=work_seconds,
+        review_seconds=REVIEW_SECONDS,
+        final_cltv=final_cltv,
+        route_blocks=final_cltv + 40,
+        hold_expiry_delta=HOLD_EXPIRY_DELTA,
+        limits=limits,
+    )
+    held = timers.hold_cltv_blocks * limits.seconds_per_block
+    lasts = invoice_seconds(limits, work_seconds=work_seconds, review_seconds=REVIEW_SECONDS)
+    assert lasts >= timers.pay_seconds + held
+
+
+# --- H4, H20: what was decided on an older state does not meet a newer one ------------------------------------
+
+
+class LateDatabase(Database):
+    """A broker whose turn to write comes only when a test says so."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.turn = asyncio.Event()
+        self.waiting = asyncio.Event()
+
+    @asynccontextmanager
+    async def write(self) -> AsyncGenerator[Transaction]:
+        self.waiting.set()
+        await self.turn.wait()
+        async with super().write() as tx:
+            yield tx
+
+
+@asynccontextmanager
+async def _late_jobs(story: Story) -> AsyncGenerator[tuple[Jobs, LateDatabase]]:
+    world, broker = story.world, story.world.working(0)
+    assert broker is not None
+    database = LateDatabase(str(world.path))
+    jobs = Jobs(
+        database=database,
+        clock=world.clock,
+        ids=Ids(world.clock),
+        signals=Signals(),
+        escrows=broker.escrows,
+    )
+    try:
+        yield jobs, database
+    finally:
+        await database.close()
+
+
+async def test_a_cancel_that_read_open_does_nothing_to_a_job_that_was_released_meanwhile(
+    story: Story,
+) -> None:
+    await _play(story, Op("hire"))
+    async with _late_jobs(story) as (jobs, database):
+        cancel = asyncio.create_task(jobs.cancel(BUYER, _job(story)["id"]))
+        await asyncio.wait_for(database.waiting.wait(), 5)
+        await _play(story, Op("pay", broker=1), Op("lease", broker=1))
+        story.world.node.faults = [("lookup", Fault.SLOW_BEFORE)]
+        await _play(story, Op("deliver", broker=1))
+        assert _state(story) == ("releasing", "releasing")
+        database.turn.set()
+        with pytest.raises(WrongStatus):
+            await asyncio.wait_for(cancel, 5)
+    assert _state(story) == ("releasing", "releasing")
+    await _play(story, Op("deliver_letter"))
+    assert _state(story) == ("settled", "settled")
+    assert _job(story)["error_code"] is None
+
+
+async def test_a_release_that_is_decided_is_not_taken_back_by_request(story: Story) -> None:
+    await _until_working(story)
+    story.world.node.faults = [("lookup", Fault.SLOW_BEFORE)]
+    await _play(story, Op("deliver"))
+    broker = story.world.working(1)
+    assert broker is not None
+    with pytest.raises(WrongStatus):
+        async with broker.database.write() as tx:
+            await broker.escrows.ask_cancel(tx, JobId(_job(story)["id"]), reason="changed my mind")
+    assert _state(story) == ("releasing", "releasing")
+
+
+async def test_a_pay_window_that_ended_does_nothing_to_a_job_that_was_paid_for_meanwhile(
+    story: Story,
+) -> None:
+    await _play(story, Op("hire"))
+    async with _late_jobs(story) as (jobs, database):
+        story.world.clock.time += LIMITS.pay_seconds + 6
+        tick = asyncio.create_task(jobs.tick())
+        await asyncio.wait_for(database.waiting.wait(), 5)
+        await _play(story, Op("pay", broker=1))
+        assert _state(story) == ("open", "open")  # the node has it expired by now
+        story.world.clock.time -= 30
+        await _play(story, Op("pay", broker=1))
+        assert _state(story) == ("funded", "accepted")
+        database.turn.set()
+        await asyncio.wait_for(tick, 5)
+    assert _state(story) == ("funded", "accepted")
+
+
+async def test_a_rejection_that_an_acceptance_has_overtaken_is_refused(story: Story) -> None:
+    await _until_working(story, REVIEW)
+    await _play(story, Op("deliver"))
+    async with _late_jobs(story) as (jobs, database):
+        reject = asyncio.create_task(jobs.reject(BUYER, _job(story)["id"], reason="no"))
+        await asyncio.wait_for(database.waiting.wait(), 5)
+        await _play(story, Op("accept", broker=1))
+        database.turn.set()
+        with pytest.raises(WrongStatus):
+            await asyncio.wait_for(reject, 5)
+    assert _job(story)["status"] == JobStatus.SETTLED
+
+
+# --- H9: a clock that is put back ------------------------------------------------------------------------------
+
+
+async def test_a_retry_that_was_set_by_a_clock_that_ran_ahead_is_made(story: Story) -> None:
+    payment_hash = await _until_working(story)
+    story.world.node.outcomes[payment_hash] = [NO_ROUTE]
+    await _play(story, Op("deliver"))
+    assert _state(story) == ("releasing", "releasing")
+    story.world.clock.time -= 3_600
+    await _play(story, Op("sweep"))
+    assert _state(story) == ("settled", "settled")
