@@ -49,6 +49,7 @@ ERRORS: Final = (
     # values that LND does not take
     ErrorRow(Refused, "CLTV delta of "),
     ErrorRow(Refused, "memo too large"),
+    ErrorRow(Refused, "data length too big"),
     ErrorRow(Refused, "greater than max expiry"),
     ErrorRow(Refused, "is too large, max is"),
     ErrorRow(Refused, "amount cannot be negative"),

@@ -181,6 +181,7 @@ PROVOKED: dict[tuple[str, str], Callable[[Scene], Awaitable[grpc.aio.AioRpcError
     ("NOT_FOUND", "unable to locate invoice"): lookup_unknown,
     ("UNKNOWN", "CLTV delta of "): lambda scene: add_hold(scene.broker, cltv_expiry=3),
     ("UNKNOWN", "memo too large"): lambda scene: add_hold(scene.broker, memo="m" * 4096),
+    ("UNKNOWN", "data length too big"): lambda scene: add_hold(scene.broker, memo="m" * 800),
     ("UNKNOWN", "greater than max expiry"): lambda scene: add_hold(scene.broker, expiry=YEAR_SECONDS),
     ("UNKNOWN", "is too large, max is"): lambda scene: add_hold(scene.broker, value_msat=10**17),
     ("UNKNOWN", "amount cannot be negative"): lambda scene: add_hold(scene.broker, value_msat=-1),
