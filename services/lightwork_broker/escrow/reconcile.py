@@ -34,16 +34,19 @@ async def probe_permissions(node: LightningNode) -> None:
         LightningError: the node gave no answer.
     """
     nobody = PaymentHash(secrets.token_hex(32))
-    try:
-        await node.lookup(nobody)
-        await node.track(nobody)
-        await node.cancel(nobody)
-    except InvoiceNotFound:
-        return
-    except PermissionMissing as error:
-        raise RecoveryFailed(
-            f"the node refuses calls that the broker needs ({error}); bake a macaroon with its permissions"
-        ) from error
+    for what, call in (
+        ("look up invoices", node.lookup),
+        ("track payments", node.track),
+        ("cancel invoices", node.cancel),
+    ):
+        try:
+            await call(nobody)
+        except InvoiceNotFound:
+            pass
+        except PermissionMissing as error:
+            raise RecoveryFailed(
+                f"the node does not let the broker {what} ({error}); bake a macaroon with its permissions"
+            ) from error
 
 
 class Reconciler:
