@@ -37,6 +37,7 @@ STALE_SECONDS = 10
 """An intent older than this is not acted on by the one that made it: somebody may have taken it over."""
 LEAST_ATTEMPTS = 5
 """How often the node must have refused a payout before time may end it."""
+LEAST_MARGIN_BLOCKS = 8
 SPARE_ROUTE_BLOCKS = 40
 """Room for a longer route than the one that was estimated at the quote."""
 ATTEMPT_SECONDS = 60
@@ -99,6 +100,7 @@ async def dispatch(recorder: Recorder, node: LightningNode, escrow: Escrow) -> E
     if hold is None:
         log.error("escrow.hold_invoice_unknown_to_node", job=escrow.id, state=escrow.state)
         await recorder.mark_unknown(escrow)
+        await recorder.postpone(escrow, seconds=LAST_RETRY_SECONDS)
         return None
     if hold.state is InvoiceState.CANCELED:
         return await recorder.change(escrow, EscrowEvent.NODE_CANCELED)
@@ -216,11 +218,18 @@ def _safe_limit(escrow: Escrow, hold: HoldInvoice, summary: NodeSummary, *, safe
     if not summary.synced_to_chain:
         log.warning("escrow.node_not_synced", job=escrow.id, height=summary.block_height)
         return None
+    # The margin that was planned when the HTLC came in, not today's setting: a wider one would refund delivered
+    # work that there is time to pay for.
+    planned = (
+        safety.margin_blocks
+        if escrow.refund_by is None
+        else hold.min_expiry_height - safety.hold_expiry_delta - escrow.refund_by
+    )
     return outgoing_cltv_limit(
         min_expiry_height=hold.min_expiry_height,
         height=summary.block_height,
         hold_expiry_delta=safety.hold_expiry_delta,
-        margin_blocks=safety.margin_blocks,
+        margin_blocks=max(planned, LEAST_MARGIN_BLOCKS),
         max_blocks=escrow.outgoing_cltv_blocks + SPARE_ROUTE_BLOCKS,
     )
 
