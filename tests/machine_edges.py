@@ -36,6 +36,7 @@ JOB_EDGES: dict[tuple[str, str], tuple[str, set[str]]] = {
     ("quoted", "invoice_refused"): ("expired", {"node", "broker"}),
     ("open", "unpaid"): ("expired", {"node"}),
     ("open", "funded"): ("funded", {"node"}),
+    ("open", "settled"): ("settled", {"node"}),
     ("funded", "leased"): ("working", {"provider"}),
     ("funded", "cancelled"): ("refunding", {"buyer"}),
     ("funded", "timed_out"): ("refunding", {"clock"}),

@@ -26,6 +26,7 @@ from lightwork_broker.lightning.ports import (
     PayoutStatus,
 )
 from lightwork_contracts.ids import JobId
+from lightwork_contracts.money import Msat
 
 log = structlog.stdlib.get_logger()
 
@@ -140,11 +141,13 @@ async def adopt(recorder: Recorder, node: LightningNode, escrow: Escrow) -> Escr
 
     An older copy of the database may be in use, or the broker ran on another wallet for a while: the node wins.
     """
-    seen = await node.track(escrow.payment_hash)
+    seen, hold = await asyncio.gather(node.track(escrow.payment_hash), node.lookup(escrow.payment_hash))
     if seen.status is PayoutStatus.FAILED:
         return None
     log.critical("escrow.node_knows_better", job=escrow.id, state=escrow.state, payout=seen.status)
-    return await _record(recorder, escrow, seen)
+    # What came in is the node's to say as well: the books are made from it.
+    accepted = escrow.accepted_msat if hold is None else hold.accepted_msat
+    return await _record(recorder, escrow, seen, accepted_msat=accepted)
 
 
 async def finish(recorder: Recorder, node: LightningNode, escrow: Escrow) -> EscrowEvent | None:
@@ -234,7 +237,9 @@ def _safe_limit(escrow: Escrow, hold: HoldInvoice, summary: NodeSummary, *, safe
     )
 
 
-async def _record(recorder: Recorder, escrow: Escrow, payout: Payout) -> EscrowEvent | None:
+async def _record(
+    recorder: Recorder, escrow: Escrow, payout: Payout, *, accepted_msat: Msat | None = None
+) -> EscrowEvent | None:
     match payout.status:
         case PayoutStatus.SUCCEEDED:
             if payout.preimage is None or payout.fee_msat is None:
@@ -247,6 +252,7 @@ async def _record(recorder: Recorder, escrow: Escrow, payout: Payout) -> EscrowE
                 data={"routing_paid_msat": int(payout.fee_msat)},
                 preimage=payout.preimage.hex(),
                 routing_paid_msat=payout.fee_msat,
+                accepted_msat=accepted_msat or escrow.accepted_msat,
                 failure=None,
             )
         case PayoutStatus.FAILED:

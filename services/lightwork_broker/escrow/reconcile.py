@@ -163,7 +163,9 @@ class Reconciler:
                         self._escrows.schedule(escrow_id)
                 except LightningDown:
                     raise
-                except BrokerError as error:  # one bad row must not keep the others from being looked at
+                except BrokerError as error:
                     log.error("escrow.sweep_item_failed", job=escrow_id, detail=error.detail)
+                except Exception as error:
+                    log.error("escrow.sweep_item_failed", job=escrow_id, exc_info=error)
 
         await asyncio.gather(*(one(escrow_id) for escrow_id in ids))

@@ -232,9 +232,7 @@ class EscrowService:
             if self._listener is not None:
                 try:
                     await self._listener.escrow_out_of_time(escrow_id)
-                except (
-                    BrokerError
-                ) as error:  # one that has moved on must not keep the others from being saved
+                except BrokerError as error:
                     log.warning("escrow.guard_refused", job=escrow_id, detail=error.detail)
         for escrow_id in close:
             log.critical("escrow.close_to_expiry", job=escrow_id, height=height)
@@ -319,7 +317,7 @@ class EscrowService:
         except AlreadySettled:
             log.critical("escrow.settled_while_canceling", job=escrow.id)
             await self.mark_unknown(escrow)
-            return None
+            return await payout.adopt(self, self._node, escrow)
         return await self.change(escrow, EscrowEvent.CANCEL_CONFIRMED)
 
     # --- recording it -----------------------------------------------------------------------------------

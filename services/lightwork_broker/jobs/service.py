@@ -198,8 +198,10 @@ class Jobs:
         for job in late:
             try:
                 await self._out_of_time(job, now=now)
-            except BrokerError as error:  # one that cannot be moved must not keep the others from it
+            except BrokerError as error:
                 log.info("job.not_moved", job=job.id, detail=error.detail)
+            except Exception as error:
+                log.error("job.tick_failed", job=job.id, exc_info=error)
 
     async def _out_of_time(self, job: Job, *, now: float) -> None:
         over = job.deadline is not None and job.deadline <= now

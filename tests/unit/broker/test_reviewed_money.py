@@ -216,6 +216,30 @@ async def test_an_order_to_pay_that_the_node_has_carried_out_and_settled_ends_se
     _check_end(world)
 
 
+async def test_an_invoice_that_an_older_database_takes_for_unpaid_ends_settled(world: World) -> None:
+    """The database is of the moment before the buyer paid; the node has held, paid on and settled since."""
+    books = Books(world.path)
+    story = Story(world, books, Auditor(books, world.node))
+    await _play(story, Op("hire"))
+    backup = world.path.with_name("backup.sqlite")
+    _copy(world.path, backup)
+    await _play(story, Op("pay"), Op("lease"))
+    job = _job(story)
+    books.close()
+    await _deliver(world, job)
+    _check_end(world)
+    await world.stop(0)
+    _restore(world.path, backup)
+    assert _read(world, "SELECT status FROM job") == [{"status": "open"}]
+    world.clock.time += LIMITS.pay_seconds + 60
+    await world.start(0)
+    broker = world.working(0)
+    assert broker is not None
+    await world.ask(broker, broker.jobs.tick(), name="tick")
+    await world.ask(broker, broker.reconciler.sweep(), name="sweep")
+    _check_end(world)
+
+
 # --- H2: refused attempts, not time, end a payout -------------------------------------------------------------
 
 
