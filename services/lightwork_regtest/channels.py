@@ -21,6 +21,7 @@ _PURSE_SAT = COIN // 2
 _PROOF_MSAT = 1_000_000
 _PROOF_FEE_MSAT = 100_000
 _SECONDS = 60.0
+_COINS_SECONDS = 15.0
 _NOT_YET = ("is not online", "synchronizing blockchain", "still syncing")
 
 
@@ -43,25 +44,37 @@ def missing_channels(fleet: Fleet, plans: Sequence[ChannelPlan]) -> list[Channel
 
 
 def give_coins(fleet: Fleet, outputs: Sequence[tuple[LightningNode, int]]) -> None:
-    """Pay each node its satoshis on chain, one output per entry, mine them in and wait until they show."""
-    if not outputs:
-        return
-    gains: Counter[str] = Counter()
-    amounts: dict[str, JsonValue] = {}
-    before = {node.name: node.wallet_balance_sat() for node, _ in outputs}
-    for node, amount_sat in outputs:
-        amounts[node.new_address()] = f"{amount_sat // COIN}.{amount_sat % COIN:08d}"
-        gains[node.name] += amount_sat
-    fleet.bitcoind.rpc("sendmany", "", amounts)
-    fleet.mine(1)
-    for name, gain in gains.items():
-        node = fleet.nodes[name]
-        until(
-            lambda node=node, least=before[name] + gain: node.wallet_balance_sat() >= least,
-            what=f"coins of {name}",
-            seconds=_SECONDS,
-            every=0.05,
-        )
+    """Pay each node its satoshis on chain, one output per entry, mine them in and wait until they show.
+
+    An LND that has only just started can overlook a payment to an address that it made a moment ago; those whose
+    coins do not show are paid again, at a fresh address.
+    """
+    for last in (False, False, True):
+        if not outputs:
+            return
+        gains: Counter[str] = Counter()
+        amounts: dict[str, JsonValue] = {}
+        before = {node.name: node.wallet_balance_sat() for node, _ in outputs}
+        for node, amount_sat in outputs:
+            amounts[node.new_address()] = f"{amount_sat // COIN}.{amount_sat % COIN:08d}"
+            gains[node.name] += amount_sat
+        fleet.bitcoind.rpc("sendmany", "", amounts)
+        fleet.mine(1)
+        unseen: set[str] = set()
+        for name, gain in gains.items():
+            node = fleet.nodes[name]
+            try:
+                until(
+                    lambda node=node, least=before[name] + gain: node.wallet_balance_sat() >= least,
+                    what=f"coins of {name}",
+                    seconds=_SECONDS if last else _COINS_SECONDS,
+                    every=0.05,
+                )
+            except NodeFailedError:
+                if last:
+                    raise
+                unseen.add(name)
+        outputs = [(node, amount_sat) for node, amount_sat in outputs if node.name in unseen]
 
 
 def coins_needed(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from lightwork_broker.clock import Clock
 from lightwork_broker.db.engine import Database
 from lightwork_broker.errors import InvoiceRefused, LightningDown
@@ -17,6 +19,8 @@ from lightwork_contracts.money import Msat
 from lightwork_contracts.signed.commitment import Commitment
 from lightwork_contracts.wire.problems import ProblemCode
 
+SYNC_SECONDS = 5
+SYNC_POLL_SECONDS = 0.2
 ESTIMATE_SECONDS = 10
 """How long a route estimate for one destination and amount is used again."""
 
@@ -103,15 +107,24 @@ class EscrowUnderwriter:
         )
 
     async def _require_synced(self) -> None:
-        """Open nothing new on a node that does not know the present height: every deadline counts from it."""
-        try:
-            summary = await self._node.summary()
-        except LightningUnavailable as error:
-            raise LightningDown("the broker's Lightning node gives no answer") from error
-        if not summary.synced_to_chain:
-            raise LightningDown(
-                "the broker's Lightning node is not synced to its chain", hint="try again later"
-            )
+        """Open nothing new on a node that does not know the present height: every deadline counts from it.
+
+        A node is behind for a moment at each block; that moment is waited out.
+        """
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + SYNC_SECONDS
+        while True:
+            try:
+                summary = await self._node.summary()
+            except LightningUnavailable as error:
+                raise LightningDown("the broker's Lightning node gives no answer") from error
+            if summary.synced_to_chain:
+                return
+            if loop.time() >= give_up:
+                raise LightningDown(
+                    "the broker's Lightning node is not synced to its chain", hint="try again later"
+                )
+            await asyncio.sleep(SYNC_POLL_SECONDS)
 
     async def _estimate(self, invoice: Invoice, amount: Msat) -> RouteEstimate:
         key = (invoice.payee, amount, invoice.min_final_cltv)
