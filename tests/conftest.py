@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
+# Its pytest plugin imports it at the end of a run otherwise, where CPython 3.11 can fail with "AST constructor
+# recursion depth mismatch" after tests that went to the recursion limit.
+from hypothesis.internal import observability
 from regtest_network import network
 
-__all__ = ["network"]
+__all__ = ["network", "observability"]
 
 _HERE = Path(__file__).parent
 _REAL_NODE_FOLDERS = frozenset({"regtest", "contract", "e2e", "benchmarks"})
