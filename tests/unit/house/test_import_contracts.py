@@ -12,7 +12,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[3]
 BROKER = REPOSITORY / "services" / "lightwork_broker"
 PURE = ("machine.py", "rules.py")
-DATABASE = ("sqlalchemy", "sqlmodel", "alembic", "aiosqlite")
+DATABASE = ("sqlalchemy", "sqlmodel", "alembic", "psycopg")
 MAY_HOLD_SQL = ("lightwork_broker.db", "lightwork_broker.schema")
 HTTP = ("fastapi", "starlette", "uvicorn")
 MAY_SPEAK_HTTP = tuple(
