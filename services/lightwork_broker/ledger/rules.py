@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lightwork_contracts.ids import JobId
+from lightwork_contracts.ids import JobId, Pubkey
 from lightwork_contracts.money import MAX_MSAT
 
 NODE = "assets:node"
@@ -17,6 +17,11 @@ LOSSES = "expenses:losses"
 def escrow_account(job_id: JobId) -> str:
     """Return the account of one job; it is zero before the payout and after the settlement."""
     return f"escrow:{job_id}"
+
+
+def balance_account(agent: Pubkey) -> str:
+    """Return the account of what the broker owes an agent; a credit, so its balance is zero or negative."""
+    return f"balance:{agent}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,19 @@ def settlement_posting(
         Entry(NODE, received_msat),
         Entry(escrow_account(job_id), -(price_msat + routing_msat)),
     ]
+    if fee_msat:
+        entries.append(Entry(FEES, -fee_msat))
+    if unspent:
+        entries.append(Entry(ROUTING_UNSPENT, -unspent))
+    return Posting(key=f"settle:{job_id}", cause=f"buyer's payment for {job_id}", entries=tuple(entries))
+
+
+def credit_posting(
+    job_id: JobId, *, provider: Pubkey, received_msat: int, price_msat: int, fee_msat: int
+) -> Posting:
+    """The buyer's HTLC of a job in credit mode settled: the price is owed to the provider from now on."""
+    unspent = received_msat - price_msat - fee_msat
+    entries = [Entry(NODE, received_msat), Entry(balance_account(provider), -price_msat)]
     if fee_msat:
         entries.append(Entry(FEES, -fee_msat))
     if unspent:
