@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from lightwork_broker.escrow.machine import DUTIES, TERMINAL, TRANSITIONS, EscrowState
 from lightwork_broker.jobs import machine as jobs
+from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.status import CAPABILITIES, JobStatus
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -51,13 +52,18 @@ def job_statuses() -> str:
 
 
 def escrow_life() -> str:
-    """The escrow's table as a Mermaid diagram."""
+    """The escrow's two tables as Mermaid diagrams."""
+    return "\n".join(f"In {mode} mode:\n\n{_escrow_life(mode)}" for mode in PaymentMode)
+
+
+def _escrow_life(mode: PaymentMode) -> str:
     lines = ["stateDiagram-v2", f"    [*] --> {EscrowState.CREATED}"]
     lines += [
         f"    {state} --> {target}: {event.replace('_', ' ')}"
-        for (state, event), target in TRANSITIONS.items()
+        for (state, event), target in TRANSITIONS[mode].items()
     ]
-    lines += [f"    {state} --> [*]" for state in EscrowState if state in TERMINAL]
+    ends = [state for state in EscrowState if state in TERMINAL and state in TRANSITIONS[mode].values()]
+    lines += [f"    {state} --> [*]" for state in ends]
     return "```mermaid\n" + "\n".join(lines) + "\n```\n"
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from escrow_world import LIMITS, PREIMAGES
 from faulty_node import HOLD_EXPIRY_DELTA, FaultyNode
-from machine_edges import ESCROW_EDGES, ESCROW_ENDS, JOB_EDGES, JOB_ENDS, STATUSES_OF_ESCROW
+from machine_edges import EDGES_OF_MODE, ESCROW_ENDS, JOB_EDGES, JOB_ENDS, STATUSES_OF_ESCROW
 
 from lightwork_broker.lightning.ports import InvoiceState, PayoutStatus
 from lightwork_contracts.ids import PaymentHash
@@ -20,6 +21,7 @@ from lightwork_contracts.ids import PaymentHash
 Rows = list[dict[str, Any]]
 MONEY_OUT = (PayoutStatus.IN_FLIGHT, PayoutStatus.SUCCEEDED)
 PAID = ("forwarded", "settled", "lost")
+RELEASED_CREDIT = ("settling", "settled")
 SECRET_TABLES = ("escrow", "escrow_event", "job", "job_event", "quote", "ledger_transaction", "ledger_entry")
 
 
@@ -67,12 +69,15 @@ class Auditor:
             case "add_hold":
                 if facts["value_msat"] != row["price_msat"] + row["fee_msat"] + row["routing_msat"]:
                     self._breach("I17 the hold invoice is not for the total")
+            case "pay" if _is_credit(row):
+                self._breach("a payout was sent for a job in credit mode")
             case "pay":
                 self._check_pay(payment_hash, row, facts)
             case "cancel":
                 self._check_cancel(payment_hash, row)
             case "settle":
-                if row["state"] not in ("forwarded", "settled"):
+                released = RELEASED_CREDIT if _is_credit(row) else ("forwarded", "settled")
+                if row["state"] not in released:
                     self._breach(f"I11 settle was called while the escrow was {row['state']}")
             case _:
                 pass
@@ -82,8 +87,10 @@ class Auditor:
             return
         if name == "cancel":
             self._check_no_money_out(payment_hash, "I13 the incoming side was cancelled")
-        if name == "settle" and not self._succeeded(payment_hash):
-            self._breach("I11 the incoming side was settled before the payout succeeded")
+        if name == "settle" and not self._released(payment_hash):
+            self._breach(
+                "I11 the incoming side was settled before the payout succeeded, or release was recorded"
+            )
 
     def _check_pay(self, payment_hash: PaymentHash, row: dict[str, Any], facts: dict[str, int]) -> None:
         # A broker that was overtaken by another one may still ask again: then it is a repeat, and harmless.
@@ -143,7 +150,7 @@ class Auditor:
             if count > 1:
                 self._breach(f"I14 {payment_hash} was paid {count} times")
         for hold in node.holds.values():
-            if hold.state is InvoiceState.SETTLED and not self._succeeded(hold.payment_hash):
+            if hold.state is InvoiceState.SETTLED and not self._released(hold.payment_hash):
                 self._breach("I11 a hold invoice is settled, but its payout did not succeed")
 
     def _check_ledger(self, escrows: Rows) -> None:
@@ -155,6 +162,20 @@ class Auditor:
         if any(sums.values()):
             self._breach("I1 a ledger transaction does not balance")
         gain = accounts["assets:node"]
+        owed = {
+            f"balance:{row['credited_to']}": -sum(
+                other["price_msat"]
+                for other in escrows
+                if other["credited_to"] == row["credited_to"] and other["state"] == "settled"
+            )
+            for row in escrows
+            if _is_credit(row)
+        }
+        for account, amount in owed.items():
+            if accounts[account] != amount:
+                self._breach(f"what is owed is {accounts[account]} msat, the settled jobs say {amount} msat")
+            if -amount > LIMITS.credit_ceiling_msat:
+                self._breach(f"{-amount} msat are owed, above the ceiling")
         for row in escrows:
             payment_hash = PaymentHash(row["payment_hash"])
             paid = self.node.payments.get(payment_hash)
@@ -175,7 +196,11 @@ class Auditor:
         state, status = row["state"], job["status"]
         if status not in STATUSES_OF_ESCROW[state]:
             self._breach(f"the job is {status} while its escrow is {state}")
-        if state in PAID and not self._succeeded(payment_hash):
+        if _is_credit(row):
+            hold = self.node.holds.get(payment_hash)
+            if state == "settled" and (hold is None or hold.state is not InvoiceState.SETTLED):
+                self._breach("I11 the provider is credited, but the buyer was not charged")
+        elif state in PAID and not self._succeeded(payment_hash):
             self._breach(f"I11 the escrow is {state}, but the payout did not succeed")
         if state not in ("created", "open", "canceling", "canceled"):
             held = self.node.ever_accepted.get(payment_hash, 0)
@@ -201,7 +226,9 @@ class Auditor:
             self.checked_events = row["seq"]
             before, event, after = row["from_state"], row["event"], row["to_state"]
             known = self.states.get(row["escrow_id"])
-            legal = ESCROW_EDGES.get((before, event)) == after or (event, after) == ("created", "created")
+            owner = self.books.rows("SELECT credited_to FROM escrow WHERE id = ?", row["escrow_id"])[0]
+            edges = EDGES_OF_MODE["credit" if _is_credit(owner) else "escrow"]
+            legal = edges.get((before, event)) == after or (event, after) == ("created", "created")
             if before != known or not legal:
                 self._breach(f"I22 the escrow was {known}, then {event} took it from {before} to {after}")
             self.states[row["escrow_id"]] = after
@@ -226,6 +253,10 @@ class Auditor:
             for payment_hash, preimage in self.node.preimages.items()
             if not self._succeeded(payment_hash)
         ]
+        for row in self.books.rows("SELECT * FROM escrow WHERE credited_to IS NOT NULL"):
+            hold = self.node.holds.get(PaymentHash(row["payment_hash"]))
+            if hold is None or hold.state is not InvoiceState.SETTLED:
+                hidden.append(PREIMAGES.preimage_for(row["credit_seed"]).hex())
         if not hidden:
             return
         text = "\n".join(
@@ -248,7 +279,8 @@ class Auditor:
                 continue
             charged = self.node.charged.get(payment_hash, 0)
             paid = self.node.paid_out.get(payment_hash, 0)
-            if row["state"] == "settled" and (charged < row["total_msat"] or paid != row["price_msat"]):
+            due = 0 if _is_credit(row) else row["price_msat"]
+            if row["state"] == "settled" and (charged < row["total_msat"] or paid != due):
                 self._breach(f"a settled job: the buyer paid {charged}, the provider received {paid} msat")
             if row["state"] in ("canceled", "returned") and (charged or paid):
                 self._breach(f"a job given back: the buyer paid {charged}, the provider received {paid} msat")
@@ -263,6 +295,13 @@ class Auditor:
             self._breach(f"I10 the ledger has {gain} msat, the node {self.node.balances['broker']}")
         return self.breaches
 
+    def _released(self, payment_hash: PaymentHash) -> bool:
+        """Tell whether the buyer's money may be taken: the provider is paid, or its credit is recorded."""
+        row = self.books.escrow(payment_hash)
+        if row is not None and _is_credit(row):
+            return row["state"] in RELEASED_CREDIT
+        return self._succeeded(payment_hash)
+
     def _succeeded(self, payment_hash: PaymentHash) -> bool:
         payment = self.node.payments.get(payment_hash)
         return payment is not None and payment.status is PayoutStatus.SUCCEEDED
@@ -270,6 +309,10 @@ class Auditor:
     def _breach(self, text: str) -> None:
         if text not in self.breaches:
             self.breaches.append(text)
+
+
+def _is_credit(row: dict[str, Any]) -> bool:
+    return row["credited_to"] is not None
 
 
 def count_by(rows: Rows, column: str) -> dict[str, int]:

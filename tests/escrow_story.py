@@ -17,6 +17,7 @@ from faulty_node import Fault, Outcome
 from lightwork_broker.lightning.errors import LightningError
 from lightwork_broker.lightning.ports import InvoiceState, PayoutFailure, PayoutStatus
 from lightwork_contracts.ids import JobId, PaymentHash
+from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.status import Acceptance
 from lightwork_contracts.wire.jobs import PollWork
 
@@ -226,7 +227,8 @@ class Story:
         if len(self.jobs) >= 3:
             return
         acceptance = Acceptance.REVIEW if number % 2 else Acceptance.AUTO
-        quote = await self.world.add_quote(broker, acceptance=acceptance)
+        mode = PaymentMode.CREDIT if number // 128 % 3 == 2 else PaymentMode.ESCROW
+        quote = await self.world.add_quote(broker, acceptance=acceptance, mode=mode)
         self.jobs.append(JobId(quote.id))
         payment_hash = PaymentHash(quote.payment_hash or "")
         if number // 2 % 3:

@@ -21,10 +21,11 @@ from lightwork_broker.clock import Ids
 from lightwork_broker.db.engine import Database, Transaction
 from lightwork_broker.db.migrate import migrate
 from lightwork_broker.errors import BrokerError
+from lightwork_broker.escrow.credit import CreditPreimages
 from lightwork_broker.escrow.reconcile import Reconciler, RecoveryFailed
 from lightwork_broker.escrow.service import EscrowService
 from lightwork_broker.escrow.underwriting import EscrowUnderwriter
-from lightwork_broker.escrow.wrap import Limits, invoice_seconds, plan_timers, price_job
+from lightwork_broker.escrow.wrap import Limits, invoice_seconds, plan_timers, price_credit, price_job
 from lightwork_broker.jobs.events import JobReader
 from lightwork_broker.jobs.queue import WorkQueue
 from lightwork_broker.jobs.service import Jobs
@@ -35,6 +36,7 @@ from lightwork_broker.market.service import Market
 from lightwork_broker.signals import Signals
 from lightwork_contracts.bolt11 import Network, write_invoice
 from lightwork_contracts.ids import ListingId, QuoteId, sortable_id
+from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.money import Msat
 from lightwork_contracts.signed.canonical import input_hash
 from lightwork_contracts.signed.commitment import Commitment, sign_commitment
@@ -57,6 +59,7 @@ BROKER_KEY = SecretKey.from_hex("11" * 32)
 BUYER_KEY = SecretKey.from_hex("22" * 32)
 PROVIDER_KEY = SecretKey.from_hex("33" * 32)
 PROVIDER_NODE_KEY = bytes([0x44]) * 32
+PREIMAGES = CreditPreimages(BROKER_KEY)
 
 LIMITS = Limits(
     network="regtest",
@@ -73,6 +76,8 @@ LIMITS = Limits(
     pay_seconds=120,
     forward_seconds=120,
     seconds_per_block=600,
+    # Two jobs and no third.
+    credit_ceiling_msat=Msat(20_000),
 )
 
 T = TypeVar("T")
@@ -173,7 +178,9 @@ class Broker:
         self.market = Market(
             database=self.database, clock=clock, ids=ids, max_price_msat=LIMITS.max_price_msat
         )
-        self.escrows = EscrowService(database=self.database, node=self.port, clock=clock, limits=LIMITS)
+        self.escrows = EscrowService(
+            database=self.database, node=self.port, clock=clock, limits=LIMITS, preimages=PREIMAGES
+        )
         self.quotes = Quotes(
             database=self.database,
             clock=clock,
@@ -181,12 +188,24 @@ class Broker:
             signals=signals,
             market=self.market,
             underwriter=EscrowUnderwriter(
-                database=self.database, node=self.port, escrows=self.escrows, clock=clock, limits=LIMITS
+                database=self.database,
+                node=self.port,
+                escrows=self.escrows,
+                clock=clock,
+                limits=LIMITS,
+                preimages=PREIMAGES,
             ),
             key=BROKER_KEY,
             node=OWN_NODE,
         )
-        self.jobs = Jobs(database=self.database, clock=clock, ids=ids, signals=signals, escrows=self.escrows)
+        self.jobs = Jobs(
+            database=self.database,
+            clock=clock,
+            ids=ids,
+            signals=signals,
+            escrows=self.escrows,
+            limits=LIMITS,
+        )
         self.escrows.attach(self.jobs)
         self.queue = WorkQueue(
             database=self.database,
@@ -276,16 +295,28 @@ class World:
         broker = self.brokers[index % len(self.brokers)]
         return broker if broker is not None and broker.up and not broker.port.dead else None
 
-    async def add_quote(self, broker: Broker, *, acceptance: Acceptance, price: Msat = PRICE) -> Quote:
-        """Store an answered quote, as `Quotes` does, with a real invoice of the provider's wallet."""
+    async def add_quote(
+        self,
+        broker: Broker,
+        *,
+        acceptance: Acceptance,
+        price: Msat = PRICE,
+        mode: PaymentMode = PaymentMode.ESCROW,
+    ) -> Quote:
+        """Store an answered quote, as `Quotes` does, with a real invoice of the provider's wallet if it needs one."""
+        credit = mode is PaymentMode.CREDIT
         self.quotes += 1
         now = int(self.clock.now())
         review = REVIEW_SECONDS if acceptance is Acceptance.REVIEW else 0
-        payment_hash = self.node.provider_hash(f"preimage {self.quotes}")
         listing_id = self.listings[acceptance]
         task_input = {"text": f"job {self.quotes}"}
         quote_id = QuoteId(self.ids.new("qte"))
-        terms = price_job(price_msat=price, route_fee_msat=Msat(0), limits=LIMITS)
+        if credit:
+            payment_hash = PREIMAGES.hash_for(quote_id)
+            terms = price_credit(price_msat=price, limits=LIMITS)
+        else:
+            payment_hash = self.node.provider_hash(f"preimage {self.quotes}")
+            terms = price_job(price_msat=price, route_fee_msat=Msat(0), limits=LIMITS)
         timers = plan_timers(
             work_seconds=WORK_SECONDS,
             review_seconds=review,
@@ -312,8 +343,9 @@ class World:
                 listing_version=1,
                 input_hash=input_hash(dict(task_input)),
                 price_msat=price,
-                payment_hash=payment_hash,
-                invoice=invoice,
+                mode=mode,
+                payment_hash=None if credit else payment_hash,
+                invoice=None if credit else invoice,
                 expires_at=now + 60,
             ),
             key=PROVIDER_KEY,
@@ -338,6 +370,7 @@ class World:
                 forward_seconds=timers.forward_seconds,
                 hold_cltv_blocks=timers.hold_cltv_blocks,
                 acceptance=acceptance,
+                mode=mode,
                 created_at=now,
                 expires_at=now + 60,
                 broker_node=OWN_NODE,
@@ -360,8 +393,8 @@ class World:
             fee_msat=terms.fee_msat,
             routing_msat=terms.routing_msat,
             payment_hash=payment_hash,
-            provider_invoice=invoice,
-            outgoing_cltv_blocks=timers.outgoing_cltv_blocks,
+            provider_invoice=None if credit else invoice,
+            outgoing_cltv_blocks=0 if credit else timers.outgoing_cltv_blocks,
             event=signed.model_dump_json(),
             commitment=commitment.model_dump_json(),
             expires_at=now + 60,

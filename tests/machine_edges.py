@@ -31,6 +31,26 @@ ESCROW_EDGES: dict[tuple[str, str], str] = {
 }
 ESCROW_ENDS = {"settled", "canceled", "returned", "lost"}
 
+CREDIT_EDGES: dict[tuple[str, str], str] = {
+    ("created", "hold_added"): "open",
+    ("created", "hold_refused"): "canceled",
+    ("created", "cancel_asked"): "canceling",
+    ("open", "htlc_accepted"): "accepted",
+    ("open", "cancel_asked"): "canceling",
+    ("open", "node_canceled"): "canceled",
+    ("accepted", "release_asked"): "settling",
+    ("accepted", "cancel_asked"): "canceling",
+    ("accepted", "node_canceled"): "returned",
+    ("settling", "settle_confirmed"): "settled",
+    ("settling", "node_canceled"): "returned",
+    ("canceling", "cancel_confirmed"): "canceled",
+    ("canceling", "settle_confirmed"): "settled",
+}
+CREDIT_ENDS = {"settled", "canceled", "returned"}
+
+EDGES_OF_MODE = {"escrow": ESCROW_EDGES, "credit": CREDIT_EDGES}
+ENDS_OF_MODE = {"escrow": ESCROW_ENDS, "credit": CREDIT_ENDS}
+
 JOB_EDGES: dict[tuple[str, str], tuple[str, set[str]]] = {
     ("quoted", "invoice_made"): ("open", {"broker"}),
     ("quoted", "invoice_refused"): ("expired", {"node", "broker"}),
@@ -70,6 +90,7 @@ STATUSES_OF_ESCROW: dict[str, set[str]] = {
     "forwarding": {"releasing"},
     "exposed": {"releasing"},
     "forwarded": {"releasing"},
+    "settling": {"releasing"},
     "settled": {"settled"},
     "lost": {"settled"},
     "canceling": {"quoted", "open", "refunding"},

@@ -95,7 +95,7 @@ class WalletMissing(LightworkError):
     code = "wallet_missing"
     default_hint = (
         "set LIGHTWORK_LND_REST, LIGHTWORK_LND_TLS_CERT and LIGHTWORK_LND_MACAROON, "
-        "or the same under [wallet] in the profile"
+        "or the same under [wallet] in the profile; to sell without a wallet, see `lightwork run --credit`"
     )
 
 
@@ -173,6 +173,7 @@ class CheckCode(StrEnum):
     LISTING = "check_listing"
     LISTING_SIGNATURE = "check_listing_signature"
     INPUT_HASH = "check_input_hash"
+    MODE = "check_mode"
     PRICE = "check_price"
     TOTAL = "check_total"
     ABOVE_MAX = "check_above_max"

@@ -29,6 +29,7 @@ from lightwork.verification import (
 from lightwork.wallet import Wallet
 from lightwork_contracts.errors import CanonicalError
 from lightwork_contracts.ids import JobId, ListingId
+from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.money import Msat, sats
 from lightwork_contracts.signed.canonical import input_hash
 from lightwork_contracts.signed.keys import SecretKey
@@ -79,6 +80,7 @@ class Market:
         budget: Msat | None = None,
         max_routing_fee: Msat | None = None,
         max_hold_cltv: int = MAX_HOLD_CLTV,
+        allow_credit: bool = False,
         transport: httpx2.AsyncBaseTransport | None = None,
         clock: Callable[[], float] = time.time,
         entropy: Callable[[int], bytes] = secrets.token_bytes,
@@ -92,6 +94,8 @@ class Market:
             max_routing_fee: what the buyer's own node may pay for the way to the broker, in msat;
                 5 sat or 1 % of the total, whichever is more, if not given.
             max_hold_cltv: the longest that a job may lock the money, in blocks.
+            allow_credit: also hire tasks that are paid in credit mode, where the broker could take the payment
+                without a result. Off, such a task is refused before anything is paid.
         """
         chosen = profile or Profile.load()
         self._key = key or chosen.secret_key()
@@ -101,6 +105,7 @@ class Market:
         self._budget = Budget(budget) if budget is not None else None
         self._max_routing_fee = max_routing_fee
         self._max_hold_cltv = max_hold_cltv
+        self._modes = tuple(PaymentMode) if allow_credit else (PaymentMode.ESCROW,)
         self._clock = clock
         self._entropy = entropy
         self.broker = Broker(
@@ -127,11 +132,16 @@ class Market:
         wallet: Wallet | None = None,
         profile: Profile | None = None,
         budget: Msat | None = None,
+        allow_credit: bool = False,
     ) -> SyncMarket:
         """Open a market for programs without asyncio: the same methods, blocking."""
         from lightwork.market_sync import SyncMarket
 
-        return SyncMarket(lambda: Market(broker, key=key, wallet=wallet, profile=profile, budget=budget))
+        return SyncMarket(
+            lambda: Market(
+                broker, key=key, wallet=wallet, profile=profile, budget=budget, allow_credit=allow_credit
+            )
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -148,6 +158,11 @@ class Market:
         await self.broker.close()
         if self._owns_wallet and self._wallet is not None:
             await self._wallet.close()
+
+    @property
+    def modes(self) -> tuple[PaymentMode, ...]:
+        """How this buyer is willing to pay."""
+        return self._modes
 
     @property
     def budget_left(self) -> Msat | None:
@@ -323,6 +338,7 @@ class Market:
                 task=task,
                 version=listing.version if listing else None,
                 input=value,
+                modes=self._modes,
                 max_price_msat=max_price,
             )
         except ValidationError as error:
@@ -334,6 +350,7 @@ class Market:
             task=task if listing is None else listing.content.name,
             listing_id=listing.id if listing else None,
             listing=listing,
+            modes=self._modes,
         )
         return request, asked
 
@@ -348,6 +365,7 @@ class Market:
             task=asked.task,
             listing_id=asked.listing_id,
             listing=asked.listing,
+            modes=asked.modes,
         )
         return Hire(quote_id=quote.id), limited
 

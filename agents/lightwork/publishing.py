@@ -14,6 +14,7 @@ from lightwork.reports import Report, Tell
 from lightwork.schema import where
 from lightwork.selling import Offered
 from lightwork_contracts.errors import EventError
+from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.signed.keys import SecretKey
 from lightwork_contracts.signed.listing import (
     FixedPrice,
@@ -27,7 +28,7 @@ from lightwork_contracts.wire.market import ListingView
 Listed = tuple[Task, ListingContent]
 
 
-def tasks_of(agents: Sequence[Agent]) -> tuple[Listed, ...]:
+def tasks_of(agents: Sequence[Agent], *, mode: PaymentMode = PaymentMode.ESCROW) -> tuple[Listed, ...]:
     """Return every task with its advert.
 
     Raises:
@@ -41,11 +42,11 @@ def tasks_of(agents: Sequence[Agent]) -> tuple[Listed, ...]:
                     f"{where(task.function)}: task '{task.name}' is sold twice under one key",
                     hint="rename one, or run it under another profile",
                 )
-            listed[task.name] = (task, advert(task, agent_name=agent.name))
+            listed[task.name] = (task, advert(task, agent_name=agent.name, mode=mode))
     return tuple(listed.values())
 
 
-def advert(task: Task, *, agent_name: str) -> ListingContent:
+def advert(task: Task, *, agent_name: str, mode: PaymentMode = PaymentMode.ESCROW) -> ListingContent:
     """Return what the listing of a task says.
 
     Raises:
@@ -63,6 +64,7 @@ def advert(task: Task, *, agent_name: str) -> ListingContent:
             acceptance=task.acceptance,
             work_seconds=task.work_seconds,
             review_seconds=task.review_seconds,
+            mode=mode,
             tags=task.tags,
         )
     except ValidationError as error:

@@ -20,6 +20,7 @@ from lightwork.reports import Report, Tell, log_report, logger
 from lightwork.selling import Offered, QuoteDesk
 from lightwork.wallet import Wallet
 from lightwork_contracts.ids import ListingId
+from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.signed.keys import SecretKey
 from lightwork_contracts.wire.jobs import Fail, JobWork, PollWork, WorkList
 from lightwork_contracts.wire.market import QuoteWork
@@ -36,6 +37,8 @@ class Runner:
 
     Two questions are always open at the broker: one for quotes, one for jobs (while a slot is free). So
     neither waits for the other, and a full runner still answers quotes and still counts as online.
+
+    Without a wallet it sells in credit mode: the broker owes what is earned until it is withdrawn.
     """
 
     def __init__(
@@ -44,7 +47,7 @@ class Runner:
         *,
         broker: Broker,
         key: SecretKey,
-        wallet: Wallet,
+        wallet: Wallet | None,
         concurrency: int = CONCURRENCY,
         poll_seconds: float = POLL_SECONDS,
         finish_seconds: float = FINISH_SECONDS,
@@ -52,7 +55,8 @@ class Runner:
     ) -> None:
         if concurrency < 1:
             raise ValueError("a runner needs at least one slot")
-        self._tasks = tasks_of(agents)
+        mode = PaymentMode.CREDIT if wallet is None else PaymentMode.ESCROW
+        self._tasks = tasks_of(agents, mode=mode)
         self._broker = broker
         self._key = key
         self._tell = tell

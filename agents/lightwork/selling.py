@@ -1,4 +1,4 @@
-"""The quote desk: price an input, make an invoice, and sign one commitment per quote, never two."""
+"""The quote desk: price an input, make an invoice unless paid by credit, and sign one commitment per quote."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from lightwork.agent import Task
 from lightwork.broker import Broker
 from lightwork.errors import InputInvalid, LightworkError, TaskRefused
 from lightwork.reports import Report, Tell, logger
-from lightwork.wallet import Wallet
+from lightwork.wallet import CreatedInvoice, Wallet
 from lightwork_contracts.ids import ListingId, PaymentHash, QuoteId
+from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.money import Msat, format_msat
 from lightwork_contracts.signed.canonical import input_hash
 from lightwork_contracts.signed.commitment import Commitment, sign_commitment
@@ -41,7 +42,8 @@ class Signed:
 
     input_hash: str
     price: Msat
-    payment_hash: PaymentHash
+    payment_hash: PaymentHash | None
+    """Of the provider's own invoice; None in credit mode."""
     event: SignedEvent
 
 
@@ -53,7 +55,7 @@ class QuoteDesk:
         *,
         broker: Broker,
         key: SecretKey,
-        wallet: Wallet,
+        wallet: Wallet | None,
         offered: Mapping[ListingId, Offered],
         tell: Tell,
     ) -> None:
@@ -82,7 +84,7 @@ class QuoteDesk:
         signed = promise.result()
         return (
             signed.price == work.price_msat
-            and signed.payment_hash == work.payment_hash
+            and signed.payment_hash in (None, work.payment_hash)
             and signed.input_hash == input_hash(work.input)
         )
 
@@ -133,13 +135,12 @@ class QuoteDesk:
         hashed = input_hash(work.input)
         if hashed != work.input_hash:
             raise TaskRefused("the input is not the one that was hashed")
+        mode = PaymentMode.CREDIT if self._wallet is None else PaymentMode.ESCROW
+        if work.mode is not mode:
+            # Asked of a listing that an earlier run signed: the invoice, or its absence, is not the broker's choice.
+            raise TaskRefused(f"this provider is paid in {mode} mode now; ask for a new quote")
         price = await offered.task.quote(work.input)
-        created = await self._wallet.create_invoice(
-            amount_msat=price,
-            expiry_seconds=work.invoice_expiry_seconds,
-            memo=f"lightwork {work.task}",
-            final_cltv=min(FINAL_CLTV, work.max_final_cltv),
-        )
+        created = None if self._wallet is None else await self._invoice(self._wallet, work, price)
         now = int(self._broker.connection.clock())
         commitment = Commitment(
             quote_id=work.quote_id,
@@ -147,12 +148,21 @@ class QuoteDesk:
             listing_version=work.listing_version,
             input_hash=hashed,
             price_msat=price,
-            payment_hash=created.payment_hash,
-            invoice=created.invoice,
+            mode=mode,
+            payment_hash=None if created is None else created.payment_hash,
+            invoice=None if created is None else created.invoice,
             expires_at=now + work.invoice_expiry_seconds,
         )
         event = sign_commitment(commitment, key=self._key, created_at=now)
-        return Signed(input_hash=hashed, price=price, payment_hash=created.payment_hash, event=event)
+        return Signed(input_hash=hashed, price=price, payment_hash=commitment.payment_hash, event=event)
+
+    async def _invoice(self, wallet: Wallet, work: QuoteWork, price: Msat) -> CreatedInvoice:
+        return await wallet.create_invoice(
+            amount_msat=price,
+            expiry_seconds=work.invoice_expiry_seconds,
+            memo=f"lightwork {work.task}",
+            final_cltv=min(FINAL_CLTV, work.max_final_cltv),
+        )
 
     async def _refuse(self, work: QuoteWork, reason: str) -> None:
         await self._broker.refuse_quote(work.quote_id, reason or "refused")

@@ -9,6 +9,7 @@ from lightwork.errors import CheckCode, CheckFailed
 from lightwork_contracts.bolt11 import Invoice, InvoiceError, read_invoice
 from lightwork_contracts.errors import EventError
 from lightwork_contracts.ids import ListingId, PaymentHash, Pubkey
+from lightwork_contracts.modes import TRUST, PaymentMode
 from lightwork_contracts.money import Msat, format_msat
 from lightwork_contracts.signed.commitment import Commitment, read_commitment
 from lightwork_contracts.signed.listing import read_listing
@@ -35,6 +36,7 @@ class Asked:
     task: str | None = None
     listing_id: ListingId | None = None
     listing: ListingView | None = None
+    modes: tuple[PaymentMode, ...] = (PaymentMode.ESCROW,)
 
 
 def check_listing(listing: ListingView) -> None:
@@ -63,6 +65,7 @@ def check_quote(quote: QuoteView, *, asked: Asked, broker: TrustedBroker, now: i
     terms = _signed_terms(quote, broker=broker)
     _check_asked(quote, terms, asked=asked)
     commitment = _provider_commitment(quote)
+    _check_mode(terms, commitment, asked=asked)
     _check_agreement(terms, commitment)
     if terms.price_msat + terms.fee_msat + terms.routing_msat != terms.total_msat:
         raise CheckFailed(CheckCode.TOTAL, "the total is not the sum of price, fee and routing")
@@ -78,7 +81,8 @@ def check_quote(quote: QuoteView, *, asked: Asked, broker: TrustedBroker, now: i
         raise CheckFailed(
             CheckCode.QUOTE_EXPIRED, "the provider's promise has expired", hint="ask for a new one"
         )
-    _check_provider_invoice(commitment, broker=broker, now=now)
+    if commitment.invoice is not None:
+        _check_provider_invoice(commitment, commitment.invoice, broker=broker, now=now)
     return terms
 
 
@@ -135,8 +139,8 @@ def check_distance(quote: QuoteView, *, peers: frozenset[str]) -> None:
     Raises:
         CheckFailed: PROVIDER_NEARBY.
     """
-    payee = read_invoice(_provider_commitment(quote).invoice).payee
-    if payee in peers:
+    text = _provider_commitment(quote).invoice
+    if text is not None and read_invoice(text).payee in peers:
         raise CheckFailed(
             CheckCode.PROVIDER_NEARBY,
             "the provider's node is your own or shares a channel with it: "
@@ -212,6 +216,25 @@ def _provider_commitment(quote: QuoteView) -> Commitment:
     return commitment
 
 
+def _check_mode(terms: QuoteTerms, commitment: Commitment, *, asked: Asked) -> None:
+    """In credit mode the hash is the broker's: nobody but a buyer who said so hires that way."""
+    if terms.mode not in asked.modes:
+        raise CheckFailed(
+            CheckCode.MODE,
+            f"this job would be paid in {terms.mode} mode: {TRUST[terms.mode].meaning}",
+            hint="choose another listing, or allow credit if you trust this broker; nothing was paid",
+        )
+    if commitment.mode is not terms.mode:
+        raise CheckFailed(
+            CheckCode.MODE, f"the provider agreed to {commitment.mode} mode, the quote is for {terms.mode}"
+        )
+    if asked.listing is not None and asked.listing.content.mode is not terms.mode:
+        raise CheckFailed(
+            CheckCode.MODE,
+            f"the listing is for {asked.listing.content.mode} mode, the quote for {terms.mode}",
+        )
+
+
 def _check_agreement(terms: QuoteTerms, commitment: Commitment) -> None:
     if commitment.quote_id != terms.quote_id:
         raise CheckFailed(CheckCode.QUOTE_TERMS, "the commitment is to another quote")
@@ -224,16 +247,16 @@ def _check_agreement(terms: QuoteTerms, commitment: Commitment) -> None:
             CheckCode.PRICE,
             f"the provider asks {format_msat(commitment.price_msat)}, not {format_msat(terms.price_msat)}",
         )
-    if commitment.payment_hash != terms.payment_hash:
+    if terms.mode is PaymentMode.ESCROW and commitment.payment_hash != terms.payment_hash:
         raise CheckFailed(
             CheckCode.INVOICE_HASH, "the quote's hash is not the one that the provider committed to"
         )
 
 
-def _check_provider_invoice(commitment: Commitment, *, broker: TrustedBroker, now: int) -> None:
+def _check_provider_invoice(commitment: Commitment, text: str, *, broker: TrustedBroker, now: int) -> None:
     """The provider's own invoice must be able to be paid, or the work could never be released."""
     try:
-        invoice = read_invoice(commitment.invoice)
+        invoice = read_invoice(text)
     except InvoiceError as error:
         raise CheckFailed(CheckCode.PROVIDER_INVOICE, f"the provider's invoice: {error.message}") from None
     fits = (

@@ -22,6 +22,7 @@ from lightwork_broker.db.engine import Database
 from lightwork_broker.db.migrate import migrate
 from lightwork_broker.errors import BrokerError
 from lightwork_broker.escrow import store as escrow_store
+from lightwork_broker.escrow.credit import CreditPreimages
 from lightwork_broker.escrow.reconcile import Reconciler, probe_permissions
 from lightwork_broker.escrow.service import EscrowService
 from lightwork_broker.escrow.underwriting import EscrowUnderwriter
@@ -40,6 +41,7 @@ from lightwork_broker.problems import problem, problem_of
 from lightwork_broker.settings import BrokerSettings
 from lightwork_broker.signals import Signals
 from lightwork_contracts.ids import Pubkey
+from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.signed.replay import ReplayGuard
 from lightwork_contracts.wire.info import BrokerInfo, Health
 from lightwork_contracts.wire.problems import FieldError, ProblemCode
@@ -74,6 +76,7 @@ def limits_of(settings: BrokerSettings, summary: NodeSummary) -> Limits:
         pay_seconds=settings.pay_seconds,
         forward_seconds=settings.forward_seconds,
         seconds_per_block=settings.seconds_per_block,
+        credit_ceiling_msat=settings.credit_ceiling_msat,
     )
 
 
@@ -112,7 +115,8 @@ async def build(settings: BrokerSettings, node: LightningNode, *, clock: Clock) 
     limits = limits_of(settings, summary)
     ids, signals = Ids(clock), Signals()
     market = Market(database=database, clock=clock, ids=ids, max_price_msat=settings.max_price_msat)
-    escrows = EscrowService(database=database, node=node, clock=clock, limits=limits)
+    preimages = CreditPreimages(key)
+    escrows = EscrowService(database=database, node=node, clock=clock, limits=limits, preimages=preimages)
     quotes = Quotes(
         database=database,
         clock=clock,
@@ -120,12 +124,17 @@ async def build(settings: BrokerSettings, node: LightningNode, *, clock: Clock) 
         signals=signals,
         market=market,
         underwriter=EscrowUnderwriter(
-            database=database, node=node, escrows=escrows, clock=clock, limits=limits
+            database=database,
+            node=node,
+            escrows=escrows,
+            clock=clock,
+            limits=limits,
+            preimages=preimages,
         ),
         key=key,
         node=summary.pubkey,
     )
-    jobs = Jobs(database=database, clock=clock, ids=ids, signals=signals, escrows=escrows)
+    jobs = Jobs(database=database, clock=clock, ids=ids, signals=signals, escrows=escrows, limits=limits)
     escrows.attach(jobs)
     return Rooms(
         info=BrokerInfo(
@@ -140,6 +149,8 @@ async def build(settings: BrokerSettings, node: LightningNode, *, clock: Clock) 
             max_price_msat=settings.max_price_msat,
             max_body_bytes=settings.max_body_bytes,
             max_final_cltv=settings.max_final_cltv,
+            modes=tuple(PaymentMode) if settings.credit_ceiling_msat else (PaymentMode.ESCROW,),
+            credit_ceiling_msat=settings.credit_ceiling_msat,
             now=int(clock.now()),
         ),
         clock=clock,

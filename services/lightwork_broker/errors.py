@@ -97,6 +97,14 @@ class CommitmentInvalid(BrokerError):
     code = ProblemCode.COMMITMENT_INVALID
 
 
+class ModeNotAllowed(BrokerError):
+    code = ProblemCode.MODE_NOT_ALLOWED
+
+
+class CreditCeiling(BrokerError):
+    code = ProblemCode.CREDIT_CEILING
+
+
 class InvoiceRefused(BrokerError):
     """The provider's invoice cannot be wrapped safely; `invoice_code` says which rule it breaks."""
 

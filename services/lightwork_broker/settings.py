@@ -59,6 +59,12 @@ class BrokerSettings(BaseSettings):
     pay_seconds: int = Field(default=600, ge=5)
     forward_seconds: int = Field(default=600, ge=5)
 
+    credit_ceiling_msat: Msat = Field(
+        default=Msat(50_000_000),
+        ge=0,
+        description="the most that this broker lets itself owe one agent in credit mode; 0 gives no credit",
+    )
+
     lease_seconds: int = Field(
         default=15, ge=1, description="a provider that is silent for so long loses its job to another run"
     )

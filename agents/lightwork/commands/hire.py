@@ -25,6 +25,7 @@ from lightwork.exit_codes import ExitCode
 from lightwork.job import Job
 from lightwork.market import Market
 from lightwork.profile import Profile
+from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.money import Msat, format_msat, sats
 from lightwork_contracts.status import CAPABILITIES, Acceptance, JobStatus
 from lightwork_contracts.wire.jobs import JobEvent
@@ -63,6 +64,13 @@ def hire(
     ] = None,
     quote_only: Annotated[bool, typer.Option("--quote-only", help="Ask for the price and stop.")] = False,
     accept: Annotated[bool, typer.Option("--accept", help="Accept a result under review at once.")] = False,
+    credit: Annotated[
+        bool,
+        typer.Option(
+            "--credit",
+            help="Also hire in credit mode, where the broker could take the money without a result.",
+        ),
+    ] = False,
     broker: BrokerOption = None,
     profile: ProfileOption = None,
     as_json: JsonFlag = False,
@@ -79,7 +87,7 @@ def hire(
         most=sats(most),
         quote_only=quote_only,
         accept=accept,
-        market=Market(broker, profile=Profile.load(name=profile)),
+        market=Market(broker, profile=Profile.load(name=profile), allow_credit=credit),
         as_json=as_json,
     )
     run_async(work, as_json=as_json)
@@ -187,6 +195,8 @@ def _show_quote(quote: QuoteView, *, as_json: bool) -> None:
         f"(price {format_msat(quote.price_msat)}, broker {format_msat(quote.fee_msat)}, "
         f"routing up to {format_msat(quote.routing_msat)})"
     )
+    if quote.mode is PaymentMode.CREDIT:
+        say(f"paid in credit mode; who could cheat: {quote.who_could_cheat}", style="yellow")
 
 
 async def _find(market: Market, task: str) -> ListingView:
@@ -194,9 +204,10 @@ async def _find(market: Market, task: str) -> ListingView:
     if "_" in task:
         return await market.listing(task)
     found = await market.search(task, online=True, limit=100)
-    for listing in found:
-        if listing.content.name == task:
-            return listing
+    named = [listing for listing in found if listing.content.name == task]
+    # What this buyer does not allow comes last: then it is refused with the reason.
+    for listing in sorted(named, key=lambda listing: listing.content.mode not in market.modes):
+        return listing
     problem = Problem(
         type="urn:lightwork:problem:not_found",
         title="Not found",

@@ -21,6 +21,9 @@ from lightwork.reports import Report
 from lightwork.runner import CONCURRENCY, Runner
 
 QUIET_KINDS = frozenset({"job.started"})
+CREDIT_WARNING = (
+    "in credit mode the broker could keep what it owes you: withdraw often, with `lightwork withdraw`"
+)
 
 
 def run(
@@ -29,6 +32,13 @@ def run(
     broker: BrokerOption = None,
     profile: ProfileOption = None,
     concurrency: Annotated[int, typer.Option(min=1, max=64, help="Jobs at the same time.")] = CONCURRENCY,
+    credit: Annotated[
+        bool,
+        typer.Option(
+            "--credit",
+            help="Sell without a wallet: the broker owes you what you earn until you withdraw it, and could keep it.",
+        ),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """List the tasks of agent files at the broker, and work until interrupted.
@@ -37,7 +47,14 @@ def run(
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     run_async(
-        _run(files, broker_url=broker, profile_name=profile, concurrency=concurrency, as_json=as_json),
+        _run(
+            files,
+            broker_url=broker,
+            profile_name=profile,
+            concurrency=concurrency,
+            credit=credit,
+            as_json=as_json,
+        ),
         as_json=as_json,
     )
 
@@ -48,12 +65,13 @@ async def _run(
     broker_url: str | None,
     profile_name: str | None,
     concurrency: int,
+    credit: bool,
     as_json: bool,
 ) -> None:
     profile = Profile.load(name=profile_name)
     agents = [agent for file in files for agent in load_agents(file)]
     key = profile.secret_key()
-    wallet = profile.wallet(broker=broker_url)
+    wallet = None if credit else profile.wallet(broker=broker_url)
     broker = Broker(BrokerConnection(broker_url or profile.broker, key=key))
 
     def tell(report: Report) -> None:
@@ -68,11 +86,14 @@ async def _run(
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, runner.stop)
         tell(_greeting(agents, broker.connection.url, key.public))
+        if credit:
+            tell(Report(kind="runner.credit", text=CREDIT_WARNING))
         await runner.run()
         tell(Report(kind="runner.stopped", text="stopped"))
     finally:
         await broker.close()
-        await wallet.close()
+        if wallet is not None:
+            await wallet.close()
 
 
 def _greeting(agents: Sequence[Agent], url: str, pubkey: str) -> Report:

@@ -18,6 +18,7 @@ from lightwork.commands.screen import (
 )
 from lightwork.market import Market
 from lightwork.profile import Profile
+from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.money import format_msat
 from lightwork_contracts.signed.listing import FixedPrice, QuotedPrice
 from lightwork_contracts.wire.market import ListingView
@@ -54,7 +55,7 @@ def show_listings(listings: tuple[ListingView, ...], *, ids: bool) -> None:
     rows = [
         (
             listing.content.name,
-            price_text(listing),
+            price_text(listing) + (" on credit" if listing.content.mode is PaymentMode.CREDIT else ""),
             _online(listing),
             ", ".join(_parameters(listing)) or "-",
             f"{listing.id} v{listing.version}" if ids else listing.content.description.splitlines()[0],

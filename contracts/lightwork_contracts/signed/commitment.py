@@ -1,11 +1,14 @@
-"""The provider's commitment: this invoice is my price for this input."""
+"""The provider's commitment: this is my price for this input, and this invoice, or your credit, is how I take it."""
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from lightwork_contracts.bolt11.bech32 import MAX_INVOICE_CHARACTERS
 from lightwork_contracts.ids import ListingId, PaymentHashField, Pubkey, QuoteId
+from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.money import PriceMsat
 from lightwork_contracts.signed.document import (
     ID_PATTERN,
@@ -29,14 +32,22 @@ class Commitment(Document):
     listing_version: int = Field(ge=1, strict=True)
     input_hash: Hash = Field(description="SHA-256 of the input in canonical JSON")
     price_msat: PriceMsat
-    payment_hash: PaymentHashField
-    invoice: str = Field(
+    mode: PaymentMode = PaymentMode.ESCROW
+    payment_hash: PaymentHashField | None = Field(description="that of the invoice; null in credit mode")
+    invoice: str | None = Field(
         min_length=1,
         max_length=MAX_INVOICE_CHARACTERS,
         pattern=r"^[0-9a-z]+$",
-        description="BOLT11, lower case",
+        description="BOLT11, lower case; null in credit mode",
     )
     expires_at: UnixSecond = Field(description="until when the price holds, in Unix seconds")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        own = self.mode is PaymentMode.ESCROW
+        if (self.invoice is not None) != own or (self.payment_hash is not None) != own:
+            raise ValueError("an escrow takes an invoice and its payment hash, credit neither")
+        return self
 
 
 def _tags(commitment: Commitment) -> list[list[str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import os
 import stat
 from pathlib import Path
@@ -45,6 +47,10 @@ class SecretKey:
         except ValueError:
             raise KeyFault(KeyCode.MALFORMED, "these bytes are not a secret key of the curve") from None
         return cls(signer)
+
+    def derive(self, purpose: bytes) -> bytes:
+        """Return 32 secret bytes that only the holder of this key can compute, always the same for a purpose."""
+        return hmac.new(self._signer.secret, purpose, hashlib.sha256).digest()
 
     @classmethod
     def from_hex(cls, text: str) -> Self:

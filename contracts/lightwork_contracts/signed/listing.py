@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, JsonValue, StringConstraints, model_
 
 from lightwork_contracts.errors import CanonicalError
 from lightwork_contracts.ids import Pubkey
+from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.money import PriceMsat
 from lightwork_contracts.signed.canonical import canonical_json
 from lightwork_contracts.signed.document import (
@@ -101,6 +102,10 @@ class ListingContent(Document):
     work_seconds: int = Field(ge=1, le=MAX_WORK_SECONDS, strict=True)
     review_seconds: int = Field(
         default=0, ge=0, le=MAX_REVIEW_SECONDS, strict=True, description="0 for auto, at least 1 for review"
+    )
+    mode: PaymentMode = Field(
+        default=PaymentMode.ESCROW,
+        description="credit: the provider is owed by the broker until it withdraws",
     )
     tags: tuple[TaskName, ...] = Field(default=(), max_length=MAX_TAGS)
 

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from lightwork_contracts.ids import ListingId, PaymentHashField, Pubkey, PubkeyField, QuoteId
+from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.money import AmountMsat, PriceMsat
 from lightwork_contracts.signed.document import (
     ID_PATTERN,
@@ -44,10 +45,10 @@ class QuoteTerms(Document):
     pay_seconds: Seconds = Field(description="how long the hold invoice can be paid")
     work_seconds: Seconds
     review_seconds: Seconds
-    forward_seconds: Seconds = Field(description="how long the broker has to pay the provider")
+    forward_seconds: Seconds = Field(description="how long the broker has to pay or credit the provider")
     hold_cltv_blocks: int = Field(ge=1, le=MAX_HOLD_BLOCKS, strict=True)
     acceptance: Acceptance
-    mode: Literal["escrow"] = "escrow"
+    mode: PaymentMode = PaymentMode.ESCROW
     expires_at: UnixSecond
     created_at: UnixSecond
     broker_node: str = Field(pattern=r"^0[23][0-9a-f]{64}$", description="the node of the hold invoice")
@@ -56,6 +57,8 @@ class QuoteTerms(Document):
     def _check(self) -> Self:
         if self.total_msat != self.price_msat + self.fee_msat + self.routing_msat:
             raise ValueError("total_msat is not price_msat + fee_msat + routing_msat")
+        if self.mode is PaymentMode.CREDIT and self.routing_msat:
+            raise ValueError("nothing is routed in credit mode, so routing_msat is 0")
         if self.expires_at <= self.created_at:
             raise ValueError("expires_at is not after created_at")
         if (self.acceptance is Acceptance.REVIEW) != (self.review_seconds > 0):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from lightwork_contracts.ids import PubkeyField
-from lightwork_contracts.money import AmountMsat, PriceMsat
+from lightwork_contracts.modes import PaymentMode
+from lightwork_contracts.money import AmountMsat, Msat, PriceMsat
 from lightwork_contracts.wire.base import Answer, UnixTime
 
 
@@ -23,6 +24,12 @@ class BrokerInfo(Answer):
     max_price_msat: PriceMsat
     max_body_bytes: int
     max_final_cltv: int
+    modes: tuple[PaymentMode, ...] = Field(
+        default=(PaymentMode.ESCROW,), description="how jobs are paid at this broker"
+    )
+    credit_ceiling_msat: AmountMsat = Field(
+        default=Msat(0), description="the most that this broker lets itself owe one agent"
+    )
     now: UnixTime
 
 

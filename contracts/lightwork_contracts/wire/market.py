@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, computed_field
 
 from lightwork_contracts.ids import ListingId, PaymentHashField, PubkeyField, QuoteId
+from lightwork_contracts.modes import TRUST, PaymentMode
 from lightwork_contracts.money import AmountMsat, PriceMsat
 from lightwork_contracts.signed.event import SignedEvent
 from lightwork_contracts.signed.listing import ListingContent
@@ -34,6 +35,11 @@ class ListingView(Answer):
     published_at: UnixTime
     updated_at: UnixTime
 
+    @computed_field(description="what the listing's mode of payment does not protect from, in words")
+    @property
+    def who_could_cheat(self) -> str:
+        return TRUST[self.content.mode].who_could_cheat
+
 
 class ListingPage(Page):
     listings: tuple[ListingView, ...]
@@ -46,6 +52,12 @@ class RequestQuote(Wire):
     task: str | None = Field(default=None, max_length=64, examples=["echo"])
     version: int | None = Field(default=None, ge=1, description="refuse unless this is the current version")
     input: JsonInput
+    modes: tuple[PaymentMode, ...] = Field(
+        default=(PaymentMode.ESCROW,),
+        min_length=1,
+        max_length=len(PaymentMode),
+        description="how the buyer is willing to pay; name `credit` only if you trust this broker with the price",
+    )
     max_price_msat: PriceMsat | None = Field(
         default=None,
         description="refuse a total above this, before the provider is bothered where that is possible",
@@ -66,7 +78,7 @@ class QuoteView(Answer):
     total_msat: PriceMsat = Field(description="what the buyer pays: price + fee + routing")
     unspent_routing_to: Literal["broker"] = "broker"
     payment_hash: PaymentHashField
-    mode: Literal["escrow"] = "escrow"
+    mode: PaymentMode = PaymentMode.ESCROW
     acceptance: Acceptance
     pay_seconds: int
     work_seconds: int
@@ -76,6 +88,11 @@ class QuoteView(Answer):
     expires_at: UnixTime
     event: SignedEvent
     commitment: SignedEvent
+
+    @computed_field(description="what this mode of payment does not protect from, in words")
+    @property
+    def who_could_cheat(self) -> str:
+        return TRUST[self.mode].who_could_cheat
 
 
 class QuoteWork(Answer):
@@ -89,6 +106,9 @@ class QuoteWork(Answer):
     input: JsonInput
     input_hash: str
     answer_by: UnixTime
+    mode: PaymentMode = Field(
+        default=PaymentMode.ESCROW, description="escrow: answer with an invoice; credit: without"
+    )
     invoice_expiry_seconds: int = Field(description="the invoice must be payable for at least this long")
     max_final_cltv: int = Field(
         description="the largest final CLTV delta that the broker will accept, in blocks"
@@ -97,7 +117,7 @@ class QuoteWork(Answer):
 
 
 class AnswerQuote(Wire):
-    """The provider's price: an invoice of its own, and its signed commitment to it."""
+    """The provider's price: its signed commitment, with an invoice of its own unless the mode is credit."""
 
     commitment: SignedEvent
 

@@ -39,6 +39,8 @@ class ProblemCode(StrEnum):
     PROVIDER_REFUSED = "provider_refused"
     QUOTE_EXPIRED = "quote_expired"
     COMMITMENT_INVALID = "commitment_invalid"
+    MODE_NOT_ALLOWED = "mode_not_allowed"
+    CREDIT_CEILING = "credit_ceiling"
     # the provider's invoice
     INVOICE_MALFORMED = "invoice_malformed"
     INVOICE_NETWORK = "invoice_network"

@@ -1,4 +1,8 @@
-"""The life of one wrapped hold invoice, as a closed table. Pure: no I/O, no clock, no random, no await.
+"""The life of one hold invoice, as a closed table for each mode. Pure: no I/O, no clock, no random, no await.
+
+In escrow mode the invoice is wrapped around the provider's own hash: what is released is paid out first, and
+then settled with the preimage that the payout brought. In credit mode the hash is the broker's: what is released
+is settled, and owed to the provider from then on.
 
 The names OPEN, ACCEPTED, SETTLED and CANCELED are LND's (invoicesrpc). Each state has at most one duty: the
 next thing that must be done with the node. The live path and the recovery after a crash do the same thing:
@@ -10,6 +14,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from lightwork_broker.errors import IllegalTransition
+from lightwork_contracts.modes import PaymentMode
 
 
 class EscrowState(StrEnum):
@@ -25,6 +30,8 @@ class EscrowState(StrEnum):
     """The intent to pay the provider is committed; the payout is not known to have ended."""
     FORWARDED = "forwarded"
     """The provider was paid: the preimage is known, and the buyer's HTLC can be settled."""
+    SETTLING = "settling"
+    """Credit: release is recorded; the buyer's HTLC is to be settled, and the provider credited."""
     SETTLED = "settled"
     CANCELING = "canceling"
     """Cancel is decided; the node has not confirmed it yet."""
@@ -65,7 +72,9 @@ class Duty(StrEnum):
 S = EscrowState
 E = EscrowEvent
 
-TRANSITIONS: dict[tuple[EscrowState, EscrowEvent], EscrowState] = {
+Table = dict[tuple[EscrowState, EscrowEvent], EscrowState]
+
+ESCROW: Table = {
     (S.CREATED, E.HOLD_ADDED): S.OPEN,
     (S.CREATED, E.HOLD_REFUSED): S.CANCELED,
     (S.CREATED, E.CANCEL_ASKED): S.CANCELING,
@@ -91,6 +100,25 @@ TRANSITIONS: dict[tuple[EscrowState, EscrowEvent], EscrowState] = {
     (S.CANCELING, E.CANCEL_CONFIRMED): S.CANCELED,
 }
 
+CREDIT: Table = {
+    (S.CREATED, E.HOLD_ADDED): S.OPEN,
+    (S.CREATED, E.HOLD_REFUSED): S.CANCELED,
+    (S.CREATED, E.CANCEL_ASKED): S.CANCELING,
+    (S.OPEN, E.HTLC_ACCEPTED): S.ACCEPTED,
+    (S.OPEN, E.CANCEL_ASKED): S.CANCELING,
+    (S.OPEN, E.NODE_CANCELED): S.CANCELED,
+    (S.ACCEPTED, E.RELEASE_ASKED): S.SETTLING,
+    (S.ACCEPTED, E.CANCEL_ASKED): S.CANCELING,
+    (S.ACCEPTED, E.NODE_CANCELED): S.RETURNED,
+    (S.SETTLING, E.SETTLE_CONFIRMED): S.SETTLED,
+    (S.SETTLING, E.NODE_CANCELED): S.RETURNED,
+    (S.CANCELING, E.CANCEL_CONFIRMED): S.CANCELED,
+    # The node knows better than an older copy of this table: it was settled, so release was recorded.
+    (S.CANCELING, E.SETTLE_CONFIRMED): S.SETTLED,
+}
+
+TRANSITIONS: dict[PaymentMode, Table] = {PaymentMode.ESCROW: ESCROW, PaymentMode.CREDIT: CREDIT}
+
 TERMINAL = frozenset({S.SETTLED, S.CANCELED, S.RETURNED, S.LOST})
 
 DUTIES: dict[EscrowState, Duty] = {
@@ -101,22 +129,23 @@ DUTIES: dict[EscrowState, Duty] = {
     S.FORWARDING: Duty.FINISH_PAYOUT,
     S.EXPOSED: Duty.FINISH_PAYOUT,
     S.FORWARDED: Duty.SETTLE,
+    S.SETTLING: Duty.SETTLE,
     S.CANCELING: Duty.CANCEL,
 }
 
 
-def after(state: EscrowState, event: EscrowEvent) -> EscrowState:
+def after(state: EscrowState, event: EscrowEvent, *, mode: PaymentMode) -> EscrowState:
     """Return the state that follows.
 
     Raises:
-        IllegalTransition: the table has no such edge.
+        IllegalTransition: the table of this mode has no such edge.
     """
     try:
-        return TRANSITIONS[state, event]
+        return TRANSITIONS[mode][state, event]
     except KeyError:
-        raise IllegalTransition(f"an escrow that is {state} cannot take the event {event}") from None
+        raise IllegalTransition(f"an escrow ({mode}) that is {state} cannot take the event {event}") from None
 
 
-def may(state: EscrowState, event: EscrowEvent) -> bool:
-    """Tell whether the table has this edge."""
-    return (state, event) in TRANSITIONS
+def may(state: EscrowState, event: EscrowEvent, *, mode: PaymentMode) -> bool:
+    """Tell whether the table of this mode has this edge."""
+    return (state, event) in TRANSITIONS[mode]

@@ -18,12 +18,13 @@ from lightwork_broker.clock import Clock
 from lightwork_broker.db.engine import Database, Transaction, forbid_open_transaction
 from lightwork_broker.errors import BrokerError, IllegalTransition, LightningDown, NotFound, WrongStatus
 from lightwork_broker.escrow import payout, store
+from lightwork_broker.escrow.credit import CreditPreimages
 from lightwork_broker.escrow.guardian import deadlines
 from lightwork_broker.escrow.machine import DUTIES, TERMINAL, Duty, EscrowEvent, EscrowState, may
 from lightwork_broker.escrow.store import Escrow
 from lightwork_broker.escrow.wrap import LND_HOLD_EXPIRY_DELTA, Limits
 from lightwork_broker.ledger import store as ledger
-from lightwork_broker.ledger.rules import loss_posting, payout_posting, settlement_posting
+from lightwork_broker.ledger.rules import credit_posting, loss_posting, payout_posting, settlement_posting
 from lightwork_broker.lightning.errors import (
     AlreadySettled,
     HashInUse,
@@ -35,7 +36,8 @@ from lightwork_broker.lightning.errors import (
 )
 from lightwork_broker.lightning.ports import HoldInvoice, InvoiceState, LightningNode, PayoutStatus
 from lightwork_broker.lightning.preimage import Preimage
-from lightwork_contracts.ids import JobId
+from lightwork_contracts.ids import JobId, Pubkey
+from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.money import Msat
 
 log = structlog.stdlib.get_logger()
@@ -51,27 +53,47 @@ class EscrowListener(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a new escrow guards. Msat, seconds, blocks."""
+    """What a new escrow guards. Msat, seconds, blocks.
+
+    `provider_invoice` is given in escrow mode; `credited_to` and `credit_seed` in credit mode.
+    """
 
     id: JobId
     payment_hash: str
     price_msat: Msat
     fee_msat: Msat
     routing_msat: Msat
-    provider_invoice: str
     hold_cltv_blocks: int
     outgoing_cltv_blocks: int
     pay_seconds: int
     forward_seconds: int
     memo: str
+    provider_invoice: str = ""
+    credited_to: Pubkey | None = None
+    credit_seed: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.credited_to is None) != bool(self.provider_invoice) or (
+            (self.credited_to is None) != (self.credit_seed is None)
+        ):
+            raise ValueError("an escrow pays an invoice or credits an agent")
 
 
 class EscrowService:
     """Opens, releases and refunds escrows, and drives each to its end."""
 
-    def __init__(self, *, database: Database, node: LightningNode, clock: Clock, limits: Limits) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        node: LightningNode,
+        clock: Clock,
+        limits: Limits,
+        preimages: CreditPreimages,
+    ) -> None:
         self._database = database
         self._node = node
+        self._preimages = preimages
         self._clock = clock
         self._limits = limits
         self._listener: EscrowListener | None = None
@@ -103,6 +125,8 @@ class EscrowService:
             outgoing_cltv_blocks=terms.outgoing_cltv_blocks,
             forward_seconds=terms.forward_seconds,
             memo=terms.memo,
+            credited_to=terms.credited_to,
+            credit_seed=terms.credit_seed,
             pay_by=int(now) + terms.pay_seconds,
             created_at=now,
             updated_at=now,
@@ -194,7 +218,7 @@ class EscrowService:
             case InvoiceState.OPEN:
                 return
             case InvoiceState.ACCEPTED:
-                if not may(escrow.state, EscrowEvent.HTLC_ACCEPTED):
+                if not may(escrow.state, EscrowEvent.HTLC_ACCEPTED, mode=escrow.mode):
                     return
                 if hold.min_expiry_height is None or hold.accepted_msat < escrow.total_msat:
                     log.error("escrow.accepted_short", job=escrow_id, accepted_msat=hold.accepted_msat)
@@ -214,10 +238,14 @@ class EscrowService:
                     refund_by=at.refund_by,
                 )
             case InvoiceState.CANCELED:
-                if may(escrow.state, EscrowEvent.NODE_CANCELED):
+                if may(escrow.state, EscrowEvent.NODE_CANCELED, mode=escrow.mode):
                     await self.change(escrow, EscrowEvent.NODE_CANCELED)
             case InvoiceState.SETTLED:
-                if may(escrow.state, EscrowEvent.SETTLE_CONFIRMED):
+                if not may(escrow.state, EscrowEvent.SETTLE_CONFIRMED, mode=escrow.mode):
+                    return
+                if escrow.mode is PaymentMode.CREDIT:
+                    await self._adopt_settlement(escrow, hold)
+                else:
                     await self.change(escrow, EscrowEvent.SETTLE_CONFIRMED)
             case _:
                 assert_never(hold.state)
@@ -289,21 +317,25 @@ class EscrowService:
         return moved
 
     async def _settle(self, escrow: Escrow) -> EscrowEvent | None:
-        if escrow.preimage is None:
-            raise IllegalTransition(f"escrow {escrow.id} is forwarded without a preimage")
+        credit = escrow.mode is PaymentMode.CREDIT
+        preimage = self._preimages.preimage_of(escrow) if credit else _learned_preimage(escrow)
         try:
-            await self._node.settle(Preimage(bytes.fromhex(escrow.preimage)))
+            await self._node.settle(preimage)
         except InvoiceCanceled:
-            log.critical("escrow.lost", job=escrow.id, spent_msat=escrow.price_msat)
+            if credit:
+                # The buyer has the money back, and nobody is owed anything.
+                log.critical("escrow.returned_before_settlement", job=escrow.id, owed_msat=0)
+            else:
+                log.critical("escrow.lost", job=escrow.id, spent_msat=escrow.price_msat)
             return await self.change(escrow, EscrowEvent.NODE_CANCELED)
         except InvoiceNotFound:
             log.critical("escrow.hold_invoice_unknown_to_node", job=escrow.id, state=escrow.state)
             await self.mark_unknown(escrow)
             return None
-        return await self.change(escrow, EscrowEvent.SETTLE_CONFIRMED)
+        return await self.change(escrow, EscrowEvent.SETTLE_CONFIRMED, preimage=preimage.hex())
 
     async def _cancel(self, escrow: Escrow) -> EscrowEvent | None:
-        if escrow.accepted_msat is not None:
+        if escrow.accepted_msat is not None and escrow.mode is PaymentMode.ESCROW:
             # The last look before money goes back: a payout that this database does not know of must be seen.
             seen = await self._node.track(escrow.payment_hash)
             if seen.status is not PayoutStatus.FAILED:
@@ -316,9 +348,21 @@ class EscrowService:
                 return None
         except AlreadySettled:
             log.critical("escrow.settled_while_canceling", job=escrow.id)
+            if escrow.mode is PaymentMode.CREDIT:
+                return await self._adopt_settlement(escrow, await self._node.lookup(escrow.payment_hash))
             await self.mark_unknown(escrow)
             return await payout.adopt(self, self._node, escrow)
         return await self.change(escrow, EscrowEvent.CANCEL_CONFIRMED)
+
+    async def _adopt_settlement(self, escrow: Escrow, hold: HoldInvoice | None) -> EscrowEvent | None:
+        """Take over a settlement of a job in credit mode that the node knows of and this database does not."""
+        accepted = escrow.total_msat if hold is None else hold.accepted_msat
+        return await self.change(
+            escrow,
+            EscrowEvent.SETTLE_CONFIRMED,
+            preimage=self._preimages.preimage_of(escrow).hex(),
+            accepted_msat=accepted,
+        )
 
     # --- recording it -----------------------------------------------------------------------------------
 
@@ -395,7 +439,16 @@ class EscrowService:
         if event is EscrowEvent.PAYOUT_SUCCEEDED:
             posting = payout_posting(escrow.id, price_msat=escrow.price_msat, routing_msat=routing)
             await ledger.post(tx, posting, now=now)
-        if escrow.state is EscrowState.SETTLED:
+        if escrow.state is EscrowState.SETTLED and escrow.credited_to is not None:
+            posting = credit_posting(
+                escrow.id,
+                provider=escrow.credited_to,
+                received_msat=escrow.accepted_msat or escrow.total_msat,
+                price_msat=escrow.price_msat,
+                fee_msat=escrow.fee_msat,
+            )
+            await ledger.post(tx, posting, now=now)
+        elif escrow.state is EscrowState.SETTLED:
             posting = settlement_posting(
                 escrow.id,
                 received_msat=escrow.accepted_msat or escrow.total_msat,
@@ -452,3 +505,9 @@ class EscrowService:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("escrow.task_failed", task=task.get_name(), exc_info=error)
+
+
+def _learned_preimage(escrow: Escrow) -> Preimage:
+    if escrow.preimage is None:
+        raise IllegalTransition(f"escrow {escrow.id} is forwarded without a preimage")
+    return Preimage(bytes.fromhex(escrow.preimage))

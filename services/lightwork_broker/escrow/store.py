@@ -12,7 +12,8 @@ from sqlmodel import Field, SQLModel
 
 from lightwork_broker.db.engine import Row, Transaction, table_of
 from lightwork_broker.escrow.machine import TERMINAL, EscrowEvent, EscrowState, after
-from lightwork_contracts.ids import JobId, PaymentHash
+from lightwork_contracts.ids import JobId, PaymentHash, Pubkey
+from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.money import Msat
 
 
@@ -62,6 +63,8 @@ class EscrowRow(SQLModel, table=True):
     routing_paid_msat: int | None = Field(default=None, sa_type=sa.BigInteger)
     unknown_since: int | None = None
     unseen_since: float | None = None
+    credited_to: str | None = Field(default=None, index=True)
+    credit_seed: str | None = None
     created_at: float
     updated_at: float
 
@@ -91,7 +94,10 @@ class EscrowNodeRow(SQLModel, table=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Escrow:
-    """One escrow as it was read. Amounts in msat, heights in blocks, times in Unix seconds."""
+    """One escrow as it was read. Amounts in msat, heights in blocks, times in Unix seconds.
+
+    `provider_invoice` is empty in credit mode.
+    """
 
     id: JobId
     state: EscrowState
@@ -121,8 +127,17 @@ class Escrow:
     routing_paid_msat: Msat | None = None
     unknown_since: int | None = None
     unseen_since: float | None = None
+    credited_to: Pubkey | None = None
+    """Whom the broker owes the price once it is settled; None unless this is a job in credit mode."""
+    credit_seed: str | None = None
+    """What the broker's own preimage is derived from, together with its key; None as above."""
     created_at: float
     updated_at: float
+
+    @property
+    def mode(self) -> PaymentMode:
+        """How the provider is paid."""
+        return PaymentMode.ESCROW if self.credited_to is None else PaymentMode.CREDIT
 
     @property
     def repeated_at(self) -> float:
@@ -198,7 +213,7 @@ async def change(
     Raises:
         IllegalTransition: the table has no such edge.
     """
-    target = after(escrow.state, event)
+    target = after(escrow.state, event, mode=escrow.mode)
     row = await tx.one(
         _CHANGE,
         the_id=escrow.id,
@@ -243,7 +258,13 @@ async def out_of_blocks(tx: Transaction, *, height: int) -> list[JobId]:
 
 async def close_to_expiry(tx: Transaction, *, height: int) -> list[JobId]:
     """Return the escrows whose payout or settlement is still open although the HTLC should be gone by now."""
-    late = (EscrowState.FORWARDING, EscrowState.FORWARDED, EscrowState.EXPOSED, EscrowState.CANCELING)
+    late = (
+        EscrowState.FORWARDING,
+        EscrowState.FORWARDED,
+        EscrowState.EXPOSED,
+        EscrowState.SETTLING,
+        EscrowState.CANCELING,
+    )
     clause = sa.and_(_escrow.c.state.in_([state.value for state in late]), _escrow.c.refund_by <= height)
     return [row["id"] for row in await tx.all(sa.select(_escrow.c.id).where(clause))]
 
@@ -261,6 +282,16 @@ async def set_node(tx: Transaction, pubkey: str) -> None:
 async def paid_out_not_settled(tx: Transaction) -> list[JobId]:
     """Return the escrows between the payout and the settlement, whose ledger account is not zero."""
     return await unfinished(tx, EscrowState.FORWARDED)
+
+
+async def credit_under_way(tx: Transaction, provider: Pubkey) -> int:
+    """Return the prices of all jobs in credit mode that are not over, in msat: what may still be owed."""
+    total = await tx.value(
+        sa.select(sa.func.coalesce(sa.func.sum(_escrow.c.price_msat), 0)).where(
+            _escrow.c.credited_to == provider, _escrow.c.state.not_in([state.value for state in TERMINAL])
+        )
+    )
+    return int(total)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Deciding at the quote whether a provider's invoice can be guarded, what that costs, and how long it lasts."""
+"""Deciding at the quote whether a job can be guarded, what that costs, and how long it lasts."""
 
 from __future__ import annotations
 
@@ -8,13 +8,24 @@ from lightwork_broker.clock import Clock
 from lightwork_broker.db.engine import Database
 from lightwork_broker.errors import InvoiceRefused, LightningDown
 from lightwork_broker.escrow import store
+from lightwork_broker.escrow.ceiling import require_below_ceiling
+from lightwork_broker.escrow.credit import CreditPreimages
 from lightwork_broker.escrow.service import EscrowService
-from lightwork_broker.escrow.wrap import Limits, check_invoice, invoice_seconds, plan_timers, price_job
+from lightwork_broker.escrow.wrap import (
+    Limits,
+    check_invoice,
+    invoice_seconds,
+    plan_timers,
+    price_credit,
+    price_job,
+)
 from lightwork_broker.lightning.errors import LightningUnavailable
 from lightwork_broker.lightning.ports import LightningNode, RouteEstimate
 from lightwork_broker.market.quotes import Underwriting
 from lightwork_broker.market.store import Listing
 from lightwork_contracts.bolt11 import Invoice, InvoiceError, read_invoice
+from lightwork_contracts.ids import PaymentHash
+from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.money import Msat
 from lightwork_contracts.signed.commitment import Commitment
 from lightwork_contracts.wire.problems import ProblemCode
@@ -26,11 +37,19 @@ ESTIMATE_SECONDS = 10
 
 
 class EscrowUnderwriter:
-    """The market's underwriter, for jobs that are guarded by a wrapped hold invoice."""
+    """The market's underwriter: for wrapped hold invoices, and for those of the broker in credit mode."""
 
     def __init__(
-        self, *, database: Database, node: LightningNode, escrows: EscrowService, clock: Clock, limits: Limits
+        self,
+        *,
+        database: Database,
+        node: LightningNode,
+        escrows: EscrowService,
+        clock: Clock,
+        limits: Limits,
+        preimages: CreditPreimages,
     ) -> None:
+        self._preimages = preimages
         self._database = database
         self._node = node
         self._escrows = escrows
@@ -47,20 +66,62 @@ class EscrowUnderwriter:
         )
         return seconds, self._limits.max_final_cltv
 
-    def least_total(self, price_msat: Msat) -> Msat:
+    def least_total(self, price_msat: Msat, *, mode: PaymentMode) -> Msat:
         """Return the least that a buyer would pay for a job of this price, in msat."""
+        if mode is PaymentMode.CREDIT:
+            return price_credit(price_msat=price_msat, limits=self._limits).total_msat
         return price_job(price_msat=price_msat, route_fee_msat=Msat(0), limits=self._limits).total_msat
 
     async def underwrite(self, commitment: Commitment, listing: Listing) -> Underwriting:
-        """Check the committed invoice and price the job.
+        """Check what the provider committed to, and price the job.
 
         Raises:
-            InvoiceRefused: with the rule that it breaks.
+            InvoiceRefused: with the rule that its invoice breaks.
+            CreditCeiling: the broker would owe the provider more than its operator allows.
             LightningDown: no route could be asked for.
         """
+        if not self._limits.min_price_msat <= commitment.price_msat <= self._limits.max_price_msat:
+            raise InvoiceRefused(
+                f"this broker guards jobs of {self._limits.min_price_msat} to "
+                f"{self._limits.max_price_msat} msat",
+                invoice_code=ProblemCode.INVOICE_AMOUNT,
+            )
+        if commitment.invoice is None or commitment.payment_hash is None:
+            return await self._underwrite_credit(commitment, listing)
+        return await self._underwrite_escrow(
+            commitment, listing, text=commitment.invoice, payment_hash=commitment.payment_hash
+        )
+
+    async def _underwrite_credit(self, commitment: Commitment, listing: Listing) -> Underwriting:
+        async with self._database.read() as tx:
+            await require_below_ceiling(
+                tx, listing.agent, price_msat=commitment.price_msat, limits=self._limits
+            )
+        await self._require_synced()
+        timers = plan_timers(
+            work_seconds=listing.content.work_seconds,
+            review_seconds=listing.content.review_seconds,
+            final_cltv=0,
+            route_blocks=0,
+            hold_expiry_delta=self._escrows.hold_expiry_delta,
+            limits=self._limits,
+        )
+        return Underwriting(
+            payment_hash=self._preimages.hash_for(commitment.quote_id),
+            fee_msat=price_credit(price_msat=commitment.price_msat, limits=self._limits).fee_msat,
+            routing_msat=Msat(0),
+            pay_seconds=timers.pay_seconds,
+            forward_seconds=timers.forward_seconds,
+            hold_cltv_blocks=timers.hold_cltv_blocks,
+            outgoing_cltv_blocks=0,
+        )
+
+    async def _underwrite_escrow(
+        self, commitment: Commitment, listing: Listing, *, text: str, payment_hash: PaymentHash
+    ) -> Underwriting:
         limits = self._limits
         try:
-            invoice = read_invoice(commitment.invoice)
+            invoice = read_invoice(text)
         except InvoiceError as error:
             raise InvoiceRefused(
                 f"the invoice cannot be read: {error}", invoice_code=ProblemCode.INVOICE_MALFORMED
@@ -69,18 +130,13 @@ class EscrowUnderwriter:
         check_invoice(
             invoice,
             price_msat=commitment.price_msat,
-            payment_hash=commitment.payment_hash,
+            payment_hash=payment_hash,
             limits=limits,
             needed_seconds=needed,
             now=int(self._clock.now()),
         )
-        if not limits.min_price_msat <= commitment.price_msat <= limits.max_price_msat:
-            raise InvoiceRefused(
-                f"this broker guards jobs of {limits.min_price_msat} to {limits.max_price_msat} msat",
-                invoice_code=ProblemCode.INVOICE_AMOUNT,
-            )
         async with self._database.read() as tx:
-            if await store.hash_is_used(tx, commitment.payment_hash):
+            if await store.hash_is_used(tx, payment_hash):
                 raise InvoiceRefused(
                     "this payment hash already guards a job",
                     invoice_code=ProblemCode.INVOICE_HASH_USED,
@@ -98,6 +154,7 @@ class EscrowUnderwriter:
             limits=limits,
         )
         return Underwriting(
+            payment_hash=payment_hash,
             fee_msat=price.fee_msat,
             routing_msat=price.routing_msat,
             pay_seconds=timers.pay_seconds,

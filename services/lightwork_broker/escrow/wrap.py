@@ -26,6 +26,8 @@ ROUTE_BLOCKS = 100
 PAYABLE_FEATURES = frozenset({8, 9, 14, 15, 16, 17, 24, 25, 48, 49, 148, 149, 150, 151, 262, 263})
 """BOLT 9 feature bits of an invoice that a payout can honour (W2)."""
 
+NO_CREDIT = Msat(0)
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -45,6 +47,7 @@ class Limits:
     pay_seconds: int
     forward_seconds: int
     seconds_per_block: int
+    credit_ceiling_msat: Msat = NO_CREDIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,7 @@ def check_invoice(
         raise refuse(
             ProblemCode.INVOICE_OWN_NODE,
             "the invoice is payable at the broker's own node, which cannot hold two invoices with one hash",
-            "use a wallet on another Lightning node",
+            "use a wallet on another Lightning node, or sell in credit mode",
         )
     if unknown := {bit for bit in invoice.features if bit not in PAYABLE_FEATURES}:
         raise refuse(ProblemCode.INVOICE_FEATURES, f"the invoice needs features {sorted(unknown)}")
@@ -138,6 +141,12 @@ def check_invoice(
             f"the invoice's final CLTV delta is {invoice.min_final_cltv} blocks, at most "
             f"{limits.max_final_cltv} are accepted",
         )
+
+
+def price_credit(*, price_msat: Msat, limits: Limits) -> Price:
+    """Return the itemised price of a job in credit mode: nothing is routed to the provider."""
+    fee = Msat(limits.fee_base_msat + ceil_share(price_msat, ppm=limits.fee_ppm))
+    return Price(price_msat=price_msat, fee_msat=fee, routing_msat=Msat(0))
 
 
 def price_job(*, price_msat: Msat, route_fee_msat: Msat, limits: Limits) -> Price:

@@ -10,9 +10,11 @@ from pydantic import JsonValue
 from lightwork_broker.clock import Clock, Ids
 from lightwork_broker.db.engine import Database, Transaction
 from lightwork_broker.errors import BrokerError, Forbidden, LightningDown, NotFound, WrongStatus
+from lightwork_broker.escrow.ceiling import require_below_ceiling
 from lightwork_broker.escrow.machine import EscrowEvent, EscrowState
 from lightwork_broker.escrow.service import EscrowService, Terms
 from lightwork_broker.escrow.store import Escrow
+from lightwork_broker.escrow.wrap import Limits
 from lightwork_broker.jobs import store
 from lightwork_broker.jobs.machine import Actor, JobChange, may
 from lightwork_broker.jobs.store import Job
@@ -21,6 +23,7 @@ from lightwork_broker.market.quotes import hireable, signed_terms
 from lightwork_broker.signals import Signals
 from lightwork_contracts.bolt11 import read_invoice
 from lightwork_contracts.ids import JobId, Pubkey
+from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.money import Msat
 from lightwork_contracts.status import CAPABILITIES, JobStatus
 
@@ -35,8 +38,16 @@ class Jobs:
     """The jobs of this broker, and the listener of their escrows."""
 
     def __init__(
-        self, *, database: Database, clock: Clock, ids: Ids, signals: Signals, escrows: EscrowService
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        ids: Ids,
+        signals: Signals,
+        escrows: EscrowService,
+        limits: Limits,
     ) -> None:
+        self._limits = limits
         self._database = database
         self._clock = clock
         self._ids = ids
@@ -49,7 +60,7 @@ class Jobs:
         """Open a job on an answered quote and make its hold invoice; the same quote gives the same job.
 
         Raises:
-            NotFound, QuoteExpired, LightningDown
+            NotFound, QuoteExpired, CreditCeiling, LightningDown
         """
         if quote.buyer != buyer:
             raise NotFound(f"there is no quote {quote.id}")
@@ -64,7 +75,7 @@ class Jobs:
     async def _open(self, quote: Quote) -> Job:
         now = self._clock.now()
         hireable(quote, now=now)
-        if quote.event is None or quote.provider_invoice is None or quote.outgoing_cltv_blocks is None:
+        if quote.event is None or quote.outgoing_cltv_blocks is None:
             raise WrongStatus("the quote was not answered")
         terms = signed_terms(quote.event)[1]
         job = Job(
@@ -88,6 +99,10 @@ class Jobs:
         async with self._database.write() as tx:
             if (known := await store.by_quote(tx, quote.id)) is not None:
                 return known
+            if terms.mode is PaymentMode.CREDIT:
+                await require_below_ceiling(
+                    tx, quote.provider, price_msat=terms.price_msat, limits=self._limits
+                )
             await store.insert(tx, job)
             await self._escrows.open(
                 tx,
@@ -97,7 +112,9 @@ class Jobs:
                     price_msat=terms.price_msat,
                     fee_msat=terms.fee_msat,
                     routing_msat=terms.routing_msat,
-                    provider_invoice=quote.provider_invoice,
+                    provider_invoice=quote.provider_invoice or "",
+                    credited_to=quote.provider if terms.mode is PaymentMode.CREDIT else None,
+                    credit_seed=quote.id if terms.mode is PaymentMode.CREDIT else None,
                     hold_cltv_blocks=terms.hold_cltv_blocks,
                     outgoing_cltv_blocks=quote.outgoing_cltv_blocks,
                     pay_seconds=terms.pay_seconds,
@@ -174,7 +191,8 @@ class Jobs:
         job = await self.get(job_id)
         if release:
             escrow = await self._escrows.get(job.id)
-            if read_invoice(escrow.provider_invoice).is_expired(int(self._clock.now())):
+            paid_out = escrow.mode is PaymentMode.ESCROW
+            if paid_out and read_invoice(escrow.provider_invoice).is_expired(int(self._clock.now())):
                 raise WrongStatus("the provider's invoice has expired, so it cannot be paid any more: refund")
             await self.release(job, JobChange.RULED_RELEASE, actor=Actor.OPERATOR)
         else:

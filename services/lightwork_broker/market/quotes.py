@@ -32,7 +32,8 @@ from lightwork_broker.market.service import Market
 from lightwork_broker.market.store import Listing
 from lightwork_broker.signals import Listener, Signals
 from lightwork_contracts.errors import CanonicalError, ContractError
-from lightwork_contracts.ids import Pubkey, QuoteId
+from lightwork_contracts.ids import PaymentHash, Pubkey, QuoteId
+from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.money import Msat
 from lightwork_contracts.signed.canonical import input_hash
 from lightwork_contracts.signed.commitment import Commitment, read_commitment
@@ -52,8 +53,12 @@ EXPIRY_SECONDS = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Underwriting:
-    """What guarding one job costs and how long it may take. Msat, seconds, blocks."""
+    """What guarding one job costs and how long it may take. Msat, seconds, blocks.
 
+    `payment_hash` is the provider's, or in credit mode the broker's own.
+    """
+
+    payment_hash: PaymentHash
     fee_msat: Msat
     routing_msat: Msat
     pay_seconds: int
@@ -69,7 +74,7 @@ class Underwriter(Protocol):
         """Return for how many seconds the invoice must be payable, and its largest final CLTV delta."""
         ...
 
-    def least_total(self, price_msat: Msat) -> Msat: ...
+    def least_total(self, price_msat: Msat, *, mode: PaymentMode) -> Msat: ...
 
     async def underwrite(self, commitment: Commitment, listing: Listing) -> Underwriting: ...
 
@@ -119,12 +124,15 @@ class Quotes:
                     raise IdempotencyConflict("this Idempotency-Key was used for another request")
                 return await self._wait_for(known)
         listing = await self._market.choose(
-            listing_id=request.listing_id, task=request.task, version=request.version
+            listing_id=request.listing_id, task=request.task, version=request.version, modes=request.modes
         )
         if errors := await fit(dict(request.input), listing.content.input_schema):
             raise InputInvalid(f"the input does not fit what {listing.name!r} takes", errors=errors)
         if isinstance(listing.content.price, FixedPrice):
-            self._check_max(self._underwriter.least_total(listing.content.price.msat), request.max_price_msat)
+            self._check_max(
+                self._underwriter.least_total(listing.content.price.msat, mode=listing.content.mode),
+                request.max_price_msat,
+            )
         now = self._clock.now()
         quote = Quote(
             id=QuoteId(self._ids.new("qte")),
@@ -199,6 +207,7 @@ class Quotes:
             input=json.loads(quote.input),
             input_hash=quote.input_hash,
             answer_by=int(quote.answer_by),
+            mode=listing.content.mode,
             invoice_expiry_seconds=seconds,
             max_final_cltv=max_cltv,
             deadline_seconds=listing.content.work_seconds,
@@ -244,14 +253,14 @@ class Quotes:
                 routing_msat=terms.routing_msat,
                 total_msat=total,
                 unspent_routing_to="broker",
-                payment_hash=commitment.payment_hash,
+                payment_hash=terms.payment_hash,
                 pay_seconds=terms.pay_seconds,
                 work_seconds=listing.content.work_seconds,
                 review_seconds=listing.content.review_seconds,
                 forward_seconds=terms.forward_seconds,
                 hold_cltv_blocks=terms.hold_cltv_blocks,
                 acceptance=listing.content.acceptance,
-                mode="escrow",
+                mode=listing.content.mode,
                 created_at=now,
                 expires_at=now + EXPIRY_SECONDS,
                 broker_node=self._node,
@@ -259,7 +268,7 @@ class Quotes:
             key=self._key,
         )
         async with self._database.write() as tx:
-            if await store.hash_is_quoted(tx, commitment.payment_hash):
+            if await store.hash_is_quoted(tx, terms.payment_hash):
                 raise InvoiceRefused(
                     "this payment hash was committed to before",
                     invoice_code=ProblemCode.INVOICE_HASH_USED,
@@ -272,7 +281,7 @@ class Quotes:
                 price_msat=commitment.price_msat,
                 fee_msat=terms.fee_msat,
                 routing_msat=terms.routing_msat,
-                payment_hash=commitment.payment_hash,
+                payment_hash=terms.payment_hash,
                 provider_invoice=commitment.invoice,
                 outgoing_cltv_blocks=terms.outgoing_cltv_blocks,
                 event=signed.model_dump_json(),
@@ -298,6 +307,10 @@ class Quotes:
         )
         if asked != given:
             raise CommitmentInvalid("the commitment is for another quote, listing, input or key")
+        if commitment.mode is not listing.content.mode:
+            raise CommitmentInvalid(
+                f"the listing is paid in {listing.content.mode} mode, the commitment is for {commitment.mode}"
+            )
         price = listing.content.price
         if isinstance(price, FixedPrice) and commitment.price_msat != price.msat:
             raise CommitmentInvalid(
@@ -376,6 +389,7 @@ def quote_view(quote: Quote) -> QuoteView:
         routing_msat=terms.routing_msat,
         total_msat=terms.total_msat,
         payment_hash=terms.payment_hash,
+        mode=terms.mode,
         acceptance=terms.acceptance,
         pay_seconds=terms.pay_seconds,
         work_seconds=terms.work_seconds,

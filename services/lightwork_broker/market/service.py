@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from lightwork_broker.clock import Clock, Ids
 from lightwork_broker.db.engine import Database
@@ -11,6 +12,7 @@ from lightwork_broker.errors import (
     ListingInvalid,
     ListingRetired,
     ListingStale,
+    ModeNotAllowed,
     NotFound,
     ProviderOffline,
 )
@@ -19,6 +21,7 @@ from lightwork_broker.market.schema import check_schema
 from lightwork_broker.market.store import Advert, Listing, Search
 from lightwork_contracts.errors import ContractError
 from lightwork_contracts.ids import ListingId, Pubkey
+from lightwork_contracts.modes import TRUST, PaymentMode
 from lightwork_contracts.signed.event import SignedEvent
 from lightwork_contracts.signed.listing import FixedPrice, content_hash, read_listing
 from lightwork_contracts.wire.market import ListingView
@@ -28,6 +31,16 @@ LIVENESS_SECONDS = 90
 
 TOUCH_SECONDS = 5
 FUTURE_SECONDS = 300
+
+
+def _not_allowed(listing: Listing) -> ModeNotAllowed:
+    mode = listing.content.mode
+    return ModeNotAllowed(
+        f"{listing.name!r} is paid in {mode} mode: {TRUST[mode].meaning}",
+        hint=f"ask with modes [{mode!s}] if you trust this broker with the price; "
+        f"who could cheat: {TRUST[mode].who_could_cheat}",
+        context={"mode": mode.value},
+    )
 
 
 class Market:
@@ -112,26 +125,40 @@ class Market:
         more = found[limit - 1].id if len(found) > limit else None
         return [self.view(listing) for listing in found[:limit]], more
 
-    async def choose(self, *, listing_id: str | None, task: str | None, version: int | None) -> Listing:
+    async def choose(
+        self,
+        *,
+        listing_id: str | None,
+        task: str | None,
+        version: int | None,
+        modes: Sequence[PaymentMode],
+    ) -> Listing:
         """Return the online listing that a buyer asks for.
 
         Raises:
-            NotFound, ListingRetired, ListingStale, ProviderOffline
+            NotFound, ListingRetired, ListingStale, ProviderOffline, ModeNotAllowed
         """
         since = int(self._clock.now()) - LIVENESS_SECONDS
         if listing_id is not None:
             listing = await self.get(listing_id)
         else:
             async with self._database.read() as tx:
-                found = await store.best_online(tx, task or "", since=since)
-                known = found is not None or await store.name_exists(tx, task or "")
+                found = await store.best_online(tx, task or "", modes=modes, since=since)
+                other = found or await store.best_online(
+                    tx, task or "", modes=tuple(PaymentMode), since=since
+                )
+                known = other is not None or await store.name_exists(tx, task or "")
             if found is None:
+                if other is not None:
+                    raise _not_allowed(other)
                 if known:
                     raise ProviderOffline(f"nobody who offers {task!r} is online", hint="try again later")
                 raise NotFound(f"nobody offers a task named {task!r}", hint="search: GET /v1/listings?q=...")
             listing = found
         if listing.retired:
             raise ListingRetired(f"the listing {listing.id} is retired")
+        if listing.content.mode not in modes:
+            raise _not_allowed(listing)
         if version is not None and version != listing.version:
             raise ListingStale(
                 f"version {version} was asked for, {listing.version} is current",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -11,6 +12,7 @@ from sqlmodel import Field, SQLModel
 
 from lightwork_broker.db.engine import Row, Transaction, table_of
 from lightwork_contracts.ids import ListingId, Pubkey
+from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.signed.event import SignedEvent
 from lightwork_contracts.signed.listing import ListingContent
 
@@ -26,6 +28,7 @@ class ListingRow(SQLModel, table=True):
     retired: bool = False
     search_text: str
     price_msat: int = Field(sa_type=sa.BigInteger)
+    mode: str = Field(default=PaymentMode.ESCROW.value, sa_column_kwargs={"server_default": "escrow"})
     published_at: int
     updated_at: int
 
@@ -131,6 +134,7 @@ _BEST_ONLINE = (
     _CURRENT.where(
         _listing.c.name == sa.bindparam("the_name"),
         _listing.c.retired.is_(False),
+        _listing.c.mode.in_(sa.bindparam("the_modes", expanding=True)),
         _presence.c.last_seen >= sa.bindparam("since"),
     )
     .order_by(_listing.c.price_msat, _listing.c.id)
@@ -168,6 +172,7 @@ async def add(tx: Transaction, listing_id: ListingId, advert: Advert, *, now: in
             retired=False,
             search_text=_search_text(advert.content),
             price_msat=advert.price_msat,
+            mode=advert.content.mode.value,
             published_at=now,
             updated_at=now,
         )
@@ -189,6 +194,7 @@ async def add_version(tx: Transaction, known: Listing, advert: Advert, *, now: i
             retired=False,
             search_text=_search_text(advert.content),
             price_msat=advert.price_msat,
+            mode=advert.content.mode.value,
             updated_at=now,
         )
     )
@@ -203,9 +209,12 @@ async def get(tx: Transaction, listing_id: str, *, version: int | None = None) -
     return None if row is None else _read(row)
 
 
-async def best_online(tx: Transaction, name: str, *, since: int) -> Listing | None:
-    """Return the cheapest listing of that name whose agent was seen since, the oldest of equals."""
-    row = await tx.one(_BEST_ONLINE, the_name=name, since=since)
+async def best_online(
+    tx: Transaction, name: str, *, modes: Sequence[PaymentMode], since: int
+) -> Listing | None:
+    """Return the cheapest listing of that name and of these modes whose agent was seen since."""
+    wanted = [mode.value for mode in modes]
+    row = await tx.one(_BEST_ONLINE, the_name=name, since=since, the_modes=wanted)
     return None if row is None else _read(row)
 
 

@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import pytest
-from machine_edges import ESCROW_EDGES, ESCROW_ENDS, JOB_EDGES, JOB_ENDS, STATUSES_OF_ESCROW
+from machine_edges import (
+    CREDIT_EDGES,
+    EDGES_OF_MODE,
+    ENDS_OF_MODE,
+    ESCROW_EDGES,
+    JOB_EDGES,
+    JOB_ENDS,
+    STATUSES_OF_ESCROW,
+)
 
 from lightwork_broker.errors import IllegalTransition, WrongStatus
 from lightwork_broker.escrow import machine as escrow
 from lightwork_broker.escrow.machine import DUTIES, TERMINAL, Duty, EscrowEvent, EscrowState
 from lightwork_broker.jobs import machine as jobs
 from lightwork_broker.jobs.machine import Actor, JobChange
+from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.status import CAPABILITIES, JobStatus
 
 JOB_STATUSES = [status.value for status in JobStatus]
+MODES = list(PaymentMode)
+ESCROW_EDGES_OF_EACH_MODE = [
+    (PaymentMode(mode), state, event, target)
+    for mode, edges in EDGES_OF_MODE.items()
+    for (state, event), target in edges.items()
+]
 NO_SUCH_ESCROW_EDGE = [
-    (state, event) for state in EscrowState for event in EscrowEvent if (state, event) not in ESCROW_EDGES
+    (PaymentMode(mode), state, event)
+    for mode, edges in EDGES_OF_MODE.items()
+    for state in EscrowState
+    for event in EscrowEvent
+    if (state, event) not in edges
 ]
 NO_SUCH_JOB_EDGE = [
     (status, change) for status in JobStatus for change in JobChange if (status, change) not in JOB_EDGES
@@ -43,26 +62,31 @@ def _targets(pairs: list[tuple[str, str]]) -> dict[str, set[str]]:
     return edges
 
 
-ESCROW_STEPS = _targets([(state, target) for (state, _), target in ESCROW_EDGES.items()])
+ESCROW_STEPS = {
+    mode: _targets([(state, target) for (state, _), target in edges.items()])
+    for mode, edges in EDGES_OF_MODE.items()
+}
 JOB_STEPS = _targets([(status, target) for (status, _), (target, _) in JOB_EDGES.items()])
 
 
-@pytest.mark.parametrize(("state", "event", "target"), [(*key, to) for key, to in ESCROW_EDGES.items()])
-def test_an_escrow_takes_each_edge_of_the_design(state: str, event: str, target: str) -> None:
-    assert escrow.after(EscrowState(state), EscrowEvent(event)).value == target
-    assert escrow.may(EscrowState(state), EscrowEvent(event))
+@pytest.mark.parametrize(("mode", "state", "event", "target"), ESCROW_EDGES_OF_EACH_MODE)
+def test_an_escrow_takes_each_edge_of_the_design(
+    mode: PaymentMode, state: str, event: str, target: str
+) -> None:
+    assert escrow.after(EscrowState(state), EscrowEvent(event), mode=mode).value == target
+    assert escrow.may(EscrowState(state), EscrowEvent(event), mode=mode)
 
 
-@pytest.mark.parametrize(("state", "event"), NO_SUCH_ESCROW_EDGE)
-def test_an_escrow_takes_no_other_edge(state: EscrowState, event: EscrowEvent) -> None:
-    assert not escrow.may(state, event)
+@pytest.mark.parametrize(("mode", "state", "event"), NO_SUCH_ESCROW_EDGE)
+def test_an_escrow_takes_no_other_edge(mode: PaymentMode, state: EscrowState, event: EscrowEvent) -> None:
+    assert not escrow.may(state, event, mode=mode)
     with pytest.raises(IllegalTransition):
-        escrow.after(state, event)
+        escrow.after(state, event, mode=mode)
 
 
 def test_an_escrow_that_has_ended_never_moves_again() -> None:
-    assert {state.value for state in TERMINAL} == ESCROW_ENDS
-    assert not {state for state, _ in escrow.TRANSITIONS} & TERMINAL
+    assert {state.value for state in TERMINAL} == set().union(*ENDS_OF_MODE.values())
+    assert not {state for mode in MODES for state, _ in escrow.TRANSITIONS[mode]} & TERMINAL
 
 
 def test_every_escrow_that_has_not_ended_has_a_duty_and_no_other_has() -> None:
@@ -75,19 +99,23 @@ def test_every_escrow_that_has_not_ended_has_a_duty_and_no_other_has() -> None:
         EscrowState.FORWARDING: Duty.FINISH_PAYOUT,
         EscrowState.EXPOSED: Duty.FINISH_PAYOUT,
         EscrowState.FORWARDED: Duty.SETTLE,
+        EscrowState.SETTLING: Duty.SETTLE,
         EscrowState.CANCELING: Duty.CANCEL,
     }
 
 
 def test_every_escrow_state_is_reached_and_can_end() -> None:
-    assert _reachable(ESCROW_STEPS, "created") == {state.value for state in EscrowState}
-    assert all(_reachable(ESCROW_STEPS, state.value) & ESCROW_ENDS for state in EscrowState)
+    reached = {mode: _reachable(ESCROW_STEPS[mode], "created") for mode in EDGES_OF_MODE}
+    assert set().union(*reached.values()) == {state.value for state in EscrowState}
+    assert reached["escrow"] == {state.value for state in EscrowState} - {"settling"}
+    for mode, states in reached.items():
+        assert all(_reachable(ESCROW_STEPS[mode], state) & ENDS_OF_MODE[mode] for state in states)
 
 
 def test_an_escrow_whose_payout_may_be_under_way_cannot_be_cancelled() -> None:
     for state in (EscrowState.FORWARDING, EscrowState.FORWARDED, EscrowState.EXPOSED):
-        assert not escrow.may(state, EscrowEvent.CANCEL_ASKED)
-        assert "canceling" not in ESCROW_STEPS[state.value]
+        assert not escrow.may(state, EscrowEvent.CANCEL_ASKED, mode=PaymentMode.ESCROW)
+        assert "canceling" not in ESCROW_STEPS["escrow"][state.value]
 
 
 def test_an_escrow_settles_only_after_the_payout_succeeded() -> None:
@@ -97,6 +125,18 @@ def test_an_escrow_settles_only_after_the_payout_succeeded() -> None:
         if event != EscrowEvent.PAYOUT_SUCCEEDED.value
     ]
     assert _reachable(_targets(without_success), "created").isdisjoint({"settled", "lost"})
+
+
+def test_an_escrow_in_credit_mode_settles_only_after_release_was_recorded_or_by_the_nodes_word() -> None:
+    ways = {(state, event) for (state, event), target in CREDIT_EDGES.items() if target == "settled"}
+    assert ways == {("settling", "settle_confirmed"), ("canceling", "settle_confirmed")}
+    assert [key for key, target in CREDIT_EDGES.items() if target == "settling"] == [
+        ("accepted", "release_asked")
+    ]
+
+
+def test_an_escrow_in_credit_mode_that_is_being_settled_cannot_be_cancelled() -> None:
+    assert not escrow.may(EscrowState.SETTLING, EscrowEvent.CANCEL_ASKED, mode=PaymentMode.CREDIT)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from escrow_checks import Auditor, Books
 from escrow_story import BUYER, Op, Story, open_story
 from escrow_world import (
     LIMITS,
+    PREIMAGES,
     REVIEW_SECONDS,
     START,
     WORK_SECONDS,
@@ -103,7 +104,9 @@ class OtherWallet(Port):
 async def _on_another_wallet(world: World) -> AsyncGenerator[Reconciler]:
     database = Database(str(world.path))
     node = OtherWallet(FaultyNode(world.clock))
-    escrows = EscrowService(database=database, node=node, clock=world.clock, limits=LIMITS)
+    escrows = EscrowService(
+        database=database, node=node, clock=world.clock, limits=LIMITS, preimages=PREIMAGES
+    )
     try:
         yield Reconciler(database=database, node=node, escrows=escrows, clock=world.clock, sweep_seconds=10)
     finally:
@@ -372,6 +375,7 @@ async def _late_jobs(story: Story) -> AsyncGenerator[tuple[Jobs, LateDatabase]]:
         ids=Ids(world.clock),
         signals=Signals(),
         escrows=broker.escrows,
+        limits=LIMITS,
     )
     try:
         yield jobs, database

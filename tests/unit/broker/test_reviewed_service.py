@@ -18,6 +18,7 @@ from escrow_world import (
     BROKER_KEY,
     LEASE_SECONDS,
     LIMITS,
+    PREIMAGES,
     PRICE,
     PROVIDER_KEY,
     PROVIDER_NODE_KEY,
@@ -309,7 +310,12 @@ async def test_nothing_is_quoted_on_a_node_that_does_not_know_the_present_height
     broker = _broker(world)
     node = Port(world.node) if synced else Unsynced(world.node)
     underwriter = EscrowUnderwriter(
-        database=broker.database, node=node, escrows=broker.escrows, clock=world.clock, limits=LIMITS
+        database=broker.database,
+        node=node,
+        escrows=broker.escrows,
+        clock=world.clock,
+        limits=LIMITS,
+        preimages=PREIMAGES,
     )
     listing = await broker.market.get(world.listings[Acceptance.AUTO], version=1)
     event = _commit(world, quote_id=QuoteId(world.ids.new("qte")), listing_id=listing.id)

@@ -78,6 +78,7 @@ async def test_a_hire_is_one_request_a_payment_and_one_look() -> None:
                 "task": "echo",
                 "version": None,
                 "input": {"text": "hi"},
+                "modes": ["escrow"],
                 "max_price_msat": 20_000,
             },
         }

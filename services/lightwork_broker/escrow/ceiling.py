@@ -1,0 +1,39 @@
+"""How much the broker lets itself owe one agent in credit mode: what it could run away with."""
+
+from __future__ import annotations
+
+from lightwork_broker.db.engine import Transaction
+from lightwork_broker.errors import CreditCeiling
+from lightwork_broker.escrow import store
+from lightwork_broker.escrow.wrap import Limits
+from lightwork_broker.ledger import store as ledger
+from lightwork_broker.ledger.rules import balance_account
+from lightwork_contracts.ids import Pubkey
+from lightwork_contracts.money import Msat
+
+
+async def require_below_ceiling(
+    tx: Transaction, provider: Pubkey, *, price_msat: Msat, limits: Limits
+) -> None:
+    """Refuse a job in credit mode after which the broker might owe its provider more than the ceiling.
+
+    What is owed and what is under way count together, so that no order of settlements goes above it.
+
+    Raises:
+        CreditCeiling
+    """
+    owed = -await ledger.balance(tx, balance_account(provider))
+    under_way = await store.credit_under_way(tx, provider)
+    if owed + under_way + price_msat > limits.credit_ceiling_msat:
+        raise CreditCeiling(
+            f"this broker lets itself owe one agent {limits.credit_ceiling_msat} msat; {owed} msat are owed, "
+            f"{under_way} msat are under way, and this job is for {price_msat} msat",
+            hint="the provider must withdraw first: lightwork withdraw"
+            if limits.credit_ceiling_msat
+            else "this broker gives no credit: the provider needs a wallet of its own",
+            context={
+                "ceiling_msat": int(limits.credit_ceiling_msat),
+                "owed_msat": owed,
+                "under_way_msat": under_way,
+            },
+        )
