@@ -114,7 +114,10 @@ async def build(settings: BrokerSettings, node: LightningNode, *, clock: Clock) 
     database = Database(database_path)
     limits = limits_of(settings, summary)
     ids, signals = Ids(clock), Signals()
-    market = Market(database=database, clock=clock, ids=ids, max_price_msat=settings.max_price_msat)
+    modes = tuple(PaymentMode) if settings.credit_ceiling_msat else (PaymentMode.ESCROW,)
+    market = Market(
+        database=database, clock=clock, ids=ids, max_price_msat=settings.max_price_msat, modes=modes
+    )
     preimages = CreditPreimages(key)
     escrows = EscrowService(database=database, node=node, clock=clock, limits=limits, preimages=preimages)
     quotes = Quotes(
@@ -149,7 +152,7 @@ async def build(settings: BrokerSettings, node: LightningNode, *, clock: Clock) 
             max_price_msat=settings.max_price_msat,
             max_body_bytes=settings.max_body_bytes,
             max_final_cltv=settings.max_final_cltv,
-            modes=tuple(PaymentMode) if settings.credit_ceiling_msat else (PaymentMode.ESCROW,),
+            modes=modes,
             credit_ceiling_msat=settings.credit_ceiling_msat,
             now=int(clock.now()),
         ),

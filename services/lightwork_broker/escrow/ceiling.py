@@ -25,12 +25,11 @@ async def require_below_ceiling(
     owed = -await ledger.balance(tx, balance_account(provider))
     under_way = await store.credit_under_way(tx, provider)
     if owed + under_way + price_msat > limits.credit_ceiling_msat:
+        # In the detail, not in a hint: at a quote, this is what the buyer gets to read.
         raise CreditCeiling(
             f"this broker lets itself owe one agent {limits.credit_ceiling_msat} msat; {owed} msat are owed, "
-            f"{under_way} msat are under way, and this job is for {price_msat} msat",
-            hint="the provider must withdraw first: lightwork withdraw"
-            if limits.credit_ceiling_msat
-            else "this broker gives no credit: the provider needs a wallet of its own",
+            f"{under_way} msat are under way, and this job is for {price_msat} msat: "
+            "the provider must withdraw first",
             context={
                 "ceiling_msat": int(limits.credit_ceiling_msat),
                 "owed_msat": owed,

@@ -46,7 +46,16 @@ def _not_allowed(listing: Listing) -> ModeNotAllowed:
 class Market:
     """The adverts of this broker."""
 
-    def __init__(self, *, database: Database, clock: Clock, ids: Ids, max_price_msat: int) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        ids: Ids,
+        max_price_msat: int,
+        modes: Sequence[PaymentMode] = tuple(PaymentMode),
+    ) -> None:
+        self._modes = modes
         self._database = database
         self._clock = clock
         self._ids = ids
@@ -60,6 +69,7 @@ class Market:
             Forbidden: somebody else's listing.
             ListingInvalid: the event or its schemas are not sound.
             ListingStale: a newer version is already here.
+            ModeNotAllowed: it would be paid in a mode that this broker does not offer.
         """
         try:
             agent, content = read_listing(event)
@@ -67,6 +77,12 @@ class Market:
             raise ListingInvalid(f"the listing is not valid: {error}") from error
         if agent != caller:
             raise Forbidden("a listing is published by the key that signed it")
+        if content.mode not in self._modes:
+            raise ModeNotAllowed(
+                f"this broker offers no {content.mode} mode",
+                hint="sell with a wallet of your own",
+                context={"mode": content.mode.value},
+            )
         await asyncio.to_thread(check_schema, content.input_schema, what="input schema")
         await asyncio.to_thread(check_schema, content.output_schema, what="output schema")
         now = int(self._clock.now())
