@@ -100,18 +100,23 @@ class Rooms:
     operators: frozenset[Pubkey]
 
 
-async def build(settings: BrokerSettings, node: LightningNode, *, clock: Clock) -> Rooms:
+async def build(
+    settings: BrokerSettings, node: LightningNode, *, clock: Clock, database: Database | None = None
+) -> Rooms:
     """Build the rooms in the order in which they may know each other, on a migrated database.
+
+    Without a `database`, which is migrated already, the file in the data directory is opened.
 
     Raises:
         LightningUnavailable: the node gives no answer.
     """
     directory = settings.directory()
-    database_path = str(directory / "broker.sqlite")
-    await asyncio.to_thread(migrate, database_path)
+    if database is None:
+        database_path = str(directory / "broker.sqlite")
+        await asyncio.to_thread(migrate, database_path)
+        database = Database(database_path)
     key = keys.load_or_create(directory / "broker.key")
     summary = await _summary(node, patience_seconds=settings.node_patience_seconds)
-    database = Database(database_path)
     limits = limits_of(settings, summary)
     ids, signals = Ids(clock), Signals()
     modes = tuple(PaymentMode) if settings.credit_ceiling_msat else (PaymentMode.ESCROW,)
@@ -184,13 +189,19 @@ async def build(settings: BrokerSettings, node: LightningNode, *, clock: Clock) 
     )
 
 
-def create_app(settings: BrokerSettings, node: LightningNode, *, clock: Clock | None = None) -> FastAPI:
+def create_app(
+    settings: BrokerSettings,
+    node: LightningNode,
+    *,
+    clock: Clock | None = None,
+    database: Database | None = None,
+) -> FastAPI:
     """Return the broker as an ASGI application. It recovers what was unfinished before it serves."""
     time = clock or SystemClock()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        rooms = await build(settings, node, clock=time)
+        rooms = await build(settings, node, clock=time, database=database)
         for name in (
             "info",
             "signals",
