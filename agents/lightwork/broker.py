@@ -9,9 +9,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from lightwork.connection import CALL_SECONDS, BrokerConnection
 from lightwork.errors import BrokerAnswerInvalid
-from lightwork_contracts.ids import JobId, ListingId, Pubkey, QuoteId
+from lightwork_contracts.ids import JobId, ListingId, Pubkey, QuoteId, WithdrawalId
 from lightwork_contracts.signed.event import SignedEvent
 from lightwork_contracts.status import JobStatus
+from lightwork_contracts.wire.accounts import BalanceView, Withdraw, WithdrawalPage, WithdrawalView
 from lightwork_contracts.wire.info import BrokerInfo
 from lightwork_contracts.wire.jobs import (
     Deliver,
@@ -44,6 +45,9 @@ _QUOTE = TypeAdapter(QuoteView)
 _BUYER_JOB = TypeAdapter(JobForBuyer)
 _JOB: TypeAdapter[JobView] = TypeAdapter(JobView)
 _JOBS = TypeAdapter(JobPage)
+_BALANCE = TypeAdapter(BalanceView)
+_WITHDRAWAL = TypeAdapter(WithdrawalView)
+_WITHDRAWALS = TypeAdapter(WithdrawalPage)
 _WORK = TypeAdapter(WorkList)
 _HEARTBEAT = TypeAdapter(HeartbeatAnswer)
 _ANYTHING: TypeAdapter[object] = TypeAdapter(object)
@@ -164,6 +168,44 @@ class Broker:
                 yield JobEvent.model_validate_json(event.data)
             except ValidationError:
                 raise BrokerAnswerInvalid("the broker sent an event that is none") from None
+
+    # --- an agent in credit mode ---
+
+    async def balance(self) -> BalanceView:
+        """Ask what the broker owes this key, in msat."""
+        return await self.connection.call("GET", "/v1/balance", answer=_BALANCE, safe=True)
+
+    async def withdraw(self, withdraw: Withdraw, *, idempotency_key: str) -> WithdrawalView:
+        """Have an invoice paid from the balance; the same key again gives the same withdrawal."""
+        return await self.connection.call(
+            "POST",
+            "/v1/withdrawals",
+            answer=_WITHDRAWAL,
+            body=withdraw,
+            headers={"Idempotency-Key": idempotency_key},
+            safe=True,
+        )
+
+    async def withdrawal(self, withdrawal_id: WithdrawalId, *, wait_seconds: float = 0) -> WithdrawalView:
+        """Read a withdrawal, or wait for its end."""
+        return await self.connection.call(
+            "GET",
+            f"/v1/withdrawals/{withdrawal_id}",
+            answer=_WITHDRAWAL,
+            params=_params(wait_seconds=wait_seconds),
+            safe=True,
+            seconds=CALL_SECONDS + wait_seconds,
+        )
+
+    async def withdrawals(self, *, limit: int = 20, cursor: str | None = None) -> WithdrawalPage:
+        """List this key's withdrawals, newest first."""
+        return await self.connection.call(
+            "GET",
+            "/v1/withdrawals",
+            answer=_WITHDRAWALS,
+            params=_params(limit=limit, cursor=cursor),
+            safe=True,
+        )
 
     # --- a provider ---
 

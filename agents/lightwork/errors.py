@@ -99,6 +99,20 @@ class WalletMissing(LightworkError):
     )
 
 
+class WithdrawalFailed(LightworkError):
+    """The broker's node could not pay the invoice; what it took is back in the balance."""
+
+    code = "withdrawal_failed"
+    default_hint = "try again with a fresh invoice, and perhaps a higher --max-fee"
+
+
+class WithdrawalUnknown(LightworkError):
+    """The outcome of a withdrawal is not known yet; the broker keeps the money reserved."""
+
+    code = "withdrawal_unknown"
+    default_hint = "look again: lightwork withdraw --show ID"
+
+
 # --- the broker ------------------------------------------------------------------------------------
 
 

@@ -22,6 +22,8 @@ from lightwork.errors import (
     ProviderUnavailable,
     WalletRefused,
     WalletUnreachable,
+    WithdrawalFailed,
+    WithdrawalUnknown,
 )
 
 
@@ -62,6 +64,8 @@ _CODES: tuple[tuple[type[LightworkError], ExitCode], ...] = (
     (PaymentFailed, ExitCode.PAYMENT_FAILED),
     (PaymentUnknown, ExitCode.PAYMENT_FAILED),
     (WalletUnreachable, ExitCode.PAYMENT_FAILED),
+    (WithdrawalFailed, ExitCode.PAYMENT_FAILED),
+    (WithdrawalUnknown, ExitCode.PAYMENT_FAILED),
     (WalletRefused, ExitCode.PAYMENT_FAILED),
     (BrokerUnreachable, ExitCode.BROKER_UNREACHABLE),
     (BrokerAnswerInvalid, ExitCode.BROKER_UNREACHABLE),

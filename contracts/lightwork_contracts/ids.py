@@ -9,6 +9,7 @@ from pydantic import Field
 ListingId = NewType("ListingId", str)
 QuoteId = NewType("QuoteId", str)
 JobId = NewType("JobId", str)
+WithdrawalId = NewType("WithdrawalId", str)
 Pubkey = NewType("Pubkey", str)
 """A BIP340 x-only public key, 64 lower-case hex characters."""
 PaymentHash = NewType("PaymentHash", str)

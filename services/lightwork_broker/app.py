@@ -16,6 +16,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from lightwork_broker import keys
+from lightwork_broker.accounts import api as accounts_api
+from lightwork_broker.accounts.service import AccountLimits, Accounts
 from lightwork_broker.body_limit import BodyLimit
 from lightwork_broker.clock import Clock, Ids, SystemClock
 from lightwork_broker.db.engine import Database
@@ -97,6 +99,7 @@ class Rooms:
     jobs: Jobs
     queue: WorkQueue
     reader: JobReader
+    accounts: Accounts
     operators: frozenset[Pubkey]
 
 
@@ -185,6 +188,22 @@ async def build(
             lease_seconds=settings.lease_seconds,
         ),
         reader=JobReader(database=database, clock=clock, signals=signals, jobs=jobs, quotes=quotes),
+        accounts=Accounts(
+            database=database,
+            node=node,
+            clock=clock,
+            ids=ids,
+            signals=signals,
+            limits=AccountLimits(
+                network=summary.network,
+                own_node=summary.pubkey,
+                ceiling_msat=settings.credit_ceiling_msat,
+                day_msat=settings.withdraw_day_msat,
+                day_msat_of_all=settings.withdraw_day_msat_of_all,
+                open_at_once=settings.withdrawals_at_once,
+            ),
+            pending=escrow_store.credit_under_way,
+        ),
         operators=frozenset({key.public, *(Pubkey(operator) for operator in settings.operators)}),
     )
 
@@ -211,6 +230,7 @@ def create_app(
             "jobs",
             "queue",
             "reader",
+            "accounts",
             "operators",
         ):
             setattr(app.state, name, getattr(rooms, name))
@@ -218,6 +238,7 @@ def create_app(
         await probe_permissions(node)
         await rooms.jobs.keep_leases(seconds=settings.lease_seconds)
         taken_up = await rooms.reconciler.boot(patience_seconds=settings.node_patience_seconds)
+        taken_up += await rooms.accounts.sweep()
         log.info("broker.started", unfinished=taken_up, network=rooms.info.network, node=rooms.info.node)
         background = [
             asyncio.create_task(_supervised(work), name=name)
@@ -225,6 +246,7 @@ def create_app(
                 ("sweep", rooms.reconciler.run),
                 ("blocks", rooms.reconciler.follow_blocks),
                 ("clock", lambda: _tick(rooms.jobs)),
+                ("withdrawals", lambda: _sweep_withdrawals(rooms.accounts, settings.sweep_seconds)),
             )
         ]
         try:
@@ -234,6 +256,7 @@ def create_app(
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
             await rooms.escrows.close()
+            await rooms.accounts.close()
             await rooms.database.close()
             await node.close()
 
@@ -250,12 +273,17 @@ def create_app(
             {"name": "quotes", "description": "signed prices for one input"},
             {"name": "jobs", "description": "hiring, and following what was hired"},
             {"name": "work", "description": "the provider's side"},
+            {
+                "name": "balance",
+                "description": "what the broker owes agents in credit mode, and its withdrawal",
+            },
             {"name": "operator", "description": "for the operator's keys"},
         ],
     )
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.include_router(market_api.router)
     app.include_router(jobs_api.router)
+    app.include_router(accounts_api.router)
     _add_own_routes(app)
     _add_refusals(app)
     return app
@@ -375,6 +403,12 @@ async def _tick(jobs: Jobs) -> None:
     while True:
         await asyncio.sleep(TICK_SECONDS)
         await jobs.tick()
+
+
+async def _sweep_withdrawals(accounts: Accounts, seconds: float) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        await accounts.sweep()
 
 
 async def _supervised(work: Callable[[], Coroutine[None, None, None]]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lightwork_broker.accounts import store as withdrawals
 from lightwork_broker.db.engine import Database
 from lightwork_broker.escrow import store as escrows
 from lightwork_broker.ledger import store as ledger
+from lightwork_broker.ledger.rules import withdrawal_account
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +22,11 @@ class Audit:
 
 
 async def audit(database: Database) -> Audit:
-    """Recompute every balance; escrow accounts must be zero unless their job is still being paid out."""
+    """Recompute every balance; accounts of jobs and withdrawals that are over must be zero."""
     async with database.scan() as tx:
         balances = await ledger.balances(tx)
         counts = await escrows.count(tx)
+        reserved = {withdrawal_account(one.id) for one in await withdrawals.under_way(tx)}
         between = {f"escrow:{job}" for job in await escrows.paid_out_not_settled(tx)}
     breaches: list[str] = []
     if (total := sum(balances.values())) != 0:
@@ -32,5 +35,15 @@ async def audit(database: Database) -> Audit:
         f"{account} holds {amount} msat although its job is over"
         for account, amount in balances.items()
         if account.startswith("escrow:") and account not in between
+    ]
+    breaches += [
+        f"{account} holds {amount} msat although its withdrawal is over"
+        for account, amount in balances.items()
+        if account.startswith("withdrawal:") and account not in reserved
+    ]
+    breaches += [
+        f"{account} was overdrawn by {amount} msat"
+        for account, amount in balances.items()
+        if account.startswith("balance:") and amount > 0
     ]
     return Audit(balances, counts.unfinished, counts.unknown, tuple(breaches))

@@ -105,6 +105,14 @@ class CreditCeiling(BrokerError):
     code = ProblemCode.CREDIT_CEILING
 
 
+class BalanceTooLow(BrokerError):
+    code = ProblemCode.BALANCE_TOO_LOW
+
+
+class WithdrawalLimit(BrokerError):
+    code = ProblemCode.WITHDRAWAL_LIMIT
+
+
 class InvoiceRefused(BrokerError):
     """The provider's invoice cannot be wrapped safely; `invoice_code` says which rule it breaks."""
 

@@ -42,6 +42,8 @@ HTTP: dict[ProblemCode, tuple[int, str]] = {
     P.COMMITMENT_INVALID: (422, "The commitment is not valid"),
     P.MODE_NOT_ALLOWED: (409, "The job would be paid in another mode"),
     P.CREDIT_CEILING: (409, "The broker would owe the provider too much"),
+    P.BALANCE_TOO_LOW: (409, "The balance is too low"),
+    P.WITHDRAWAL_LIMIT: (409, "Too much is being withdrawn"),
     P.INVOICE_MALFORMED: (422, "The invoice cannot be read"),
     P.INVOICE_NETWORK: (422, "The invoice is for another network"),
     P.INVOICE_NO_AMOUNT: (422, "The invoice names no amount"),

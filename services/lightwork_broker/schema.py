@@ -5,13 +5,14 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlmodel import SQLModel
 
+from lightwork_broker.accounts import store as accounts
 from lightwork_broker.escrow import store as escrow
 from lightwork_broker.jobs import store as jobs
 from lightwork_broker.ledger import store as ledger
 from lightwork_broker.market import quote_store as quotes
 from lightwork_broker.market import store as market
 
-AREAS = (ledger, market, quotes, escrow, jobs)
+AREAS = (ledger, accounts, market, quotes, escrow, jobs)
 
 
 def metadata() -> sa.MetaData:

@@ -65,6 +65,14 @@ class BrokerSettings(BaseSettings):
         description="the most that this broker lets itself owe one agent in credit mode; 0 gives no credit",
     )
 
+    withdraw_day_msat: Msat = Field(
+        default=Msat(0), ge=0, description="the most that one agent may withdraw in 24 hours; 0 is no limit"
+    )
+    withdraw_day_msat_of_all: Msat = Field(
+        default=Msat(0), ge=0, description="the most that all agents may withdraw in 24 hours; 0 is no limit"
+    )
+    withdrawals_at_once: int = Field(default=5, ge=1, description="withdrawals of one agent under way")
+
     lease_seconds: int = Field(
         default=15, ge=1, description="a provider that is silent for so long loses its job to another run"
     )

@@ -41,6 +41,8 @@ class ProblemCode(StrEnum):
     COMMITMENT_INVALID = "commitment_invalid"
     MODE_NOT_ALLOWED = "mode_not_allowed"
     CREDIT_CEILING = "credit_ceiling"
+    BALANCE_TOO_LOW = "balance_too_low"
+    WITHDRAWAL_LIMIT = "withdrawal_limit"
     # the provider's invoice
     INVOICE_MALFORMED = "invoice_malformed"
     INVOICE_NETWORK = "invoice_network"

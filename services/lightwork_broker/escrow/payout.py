@@ -16,6 +16,7 @@ from pydantic import JsonValue
 from lightwork_broker.escrow.guardian import outgoing_cltv_limit
 from lightwork_broker.escrow.machine import EscrowEvent, EscrowState
 from lightwork_broker.escrow.store import FARTHEST_SECONDS, Escrow
+from lightwork_broker.lightning.conclusion import STALE_SECONDS, is_confirmed, may_be_over
 from lightwork_broker.lightning.ports import (
     HoldInvoice,
     InvoiceState,
@@ -30,12 +31,6 @@ from lightwork_contracts.money import Msat
 
 log = structlog.stdlib.get_logger()
 
-GRACE_SECONDS = 30
-"""How long a call that was on its way when its sender died may still reach the node."""
-SECOND_LOOK_SECONDS = 10
-"""How long after the node first said that a payment did not happen it must say so again."""
-STALE_SECONDS = 10
-"""An intent older than this is not acted on by the one that made it: somebody may have taken it over."""
 LEAST_ATTEMPTS = 5
 """How often the node must have refused a payout before time may end it."""
 LEAST_MARGIN_BLOCKS = 8
@@ -185,18 +180,14 @@ async def _pay_again(recorder: Recorder, node: LightningNode, escrow: Escrow) ->
 
 
 async def _is_conclusive(recorder: Recorder, escrow: Escrow) -> bool:
-    """Tell whether the node's 'failed' or 'unknown to me' can no longer be overtaken by a call of ours.
-
-    The intent must be old, and the node must have said so before, some seconds ago: a node that was stopped
-    and goes on may answer a look-up before it reads the payment that waits in its socket.
-    """
+    """Tell whether the node's 'failed' or 'unknown to me' can no longer be overtaken by a call of ours."""
     now = recorder.now()
-    if now - (escrow.intended_at or 0) < GRACE_SECONDS:
+    if not may_be_over(now=now, called_at=escrow.intended_at or 0):
         return False
     if escrow.unseen_since is None:
         await recorder.mark_unseen(escrow)
         return False
-    return now - escrow.unseen_since >= SECOND_LOOK_SECONDS
+    return is_confirmed(now=now, unseen_since=escrow.unseen_since)
 
 
 async def _pay(node: LightningNode, escrow: Escrow, *, limit: int) -> Payout:

@@ -8,23 +8,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass
-from typing import Protocol, assert_never
+from typing import assert_never
 
 import structlog
 from pydantic import JsonValue
 
 from lightwork_broker.clock import Clock
 from lightwork_broker.db.engine import Database, Transaction, forbid_open_transaction
-from lightwork_broker.errors import BrokerError, IllegalTransition, LightningDown, NotFound, WrongStatus
+from lightwork_broker.errors import (
+    BrokerError,
+    IllegalTransition,
+    InvoiceRefused,
+    LightningDown,
+    NotFound,
+    WrongStatus,
+)
 from lightwork_broker.escrow import payout, store
 from lightwork_broker.escrow.credit import CreditPreimages
 from lightwork_broker.escrow.guardian import deadlines
 from lightwork_broker.escrow.machine import DUTIES, TERMINAL, Duty, EscrowEvent, EscrowState, may
 from lightwork_broker.escrow.store import Escrow
+from lightwork_broker.escrow.terms import EscrowListener, Terms
 from lightwork_broker.escrow.wrap import LND_HOLD_EXPIRY_DELTA, Limits
 from lightwork_broker.ledger import store as ledger
 from lightwork_broker.ledger.rules import credit_posting, loss_posting, payout_posting, settlement_posting
+from lightwork_broker.lightning.conclusion import GRACE_SECONDS
 from lightwork_broker.lightning.errors import (
     AlreadySettled,
     HashInUse,
@@ -36,47 +44,12 @@ from lightwork_broker.lightning.errors import (
 )
 from lightwork_broker.lightning.ports import HoldInvoice, InvoiceState, LightningNode, PayoutStatus
 from lightwork_broker.lightning.preimage import Preimage
-from lightwork_contracts.ids import JobId, Pubkey
+from lightwork_contracts.ids import JobId
 from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.money import Msat
+from lightwork_contracts.wire.problems import ProblemCode
 
 log = structlog.stdlib.get_logger()
-
-
-class EscrowListener(Protocol):
-    """Who is told of each change, inside the transaction that makes it."""
-
-    async def escrow_changed(self, tx: Transaction, escrow: Escrow, event: EscrowEvent) -> None: ...
-
-    async def escrow_out_of_time(self, escrow_id: JobId) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What a new escrow guards. Msat, seconds, blocks.
-
-    `provider_invoice` is given in escrow mode; `credited_to` and `credit_seed` in credit mode.
-    """
-
-    id: JobId
-    payment_hash: str
-    price_msat: Msat
-    fee_msat: Msat
-    routing_msat: Msat
-    hold_cltv_blocks: int
-    outgoing_cltv_blocks: int
-    pay_seconds: int
-    forward_seconds: int
-    memo: str
-    provider_invoice: str = ""
-    credited_to: Pubkey | None = None
-    credit_seed: str | None = None
-
-    def __post_init__(self) -> None:
-        if (self.credited_to is None) != bool(self.provider_invoice) or (
-            (self.credited_to is None) != (self.credit_seed is None)
-        ):
-            raise ValueError("an escrow pays an invoice or credits an agent")
 
 
 class EscrowService:
@@ -131,8 +104,19 @@ class EscrowService:
             created_at=now,
             updated_at=now,
         )
+        if escrow.mode is PaymentMode.ESCROW:
+            await self._claim(tx, escrow)
         await store.insert(tx, escrow)
         return escrow
+
+    async def _claim(self, tx: Transaction, escrow: Escrow) -> None:
+        """Make sure that nothing else of ours pays this hash: its success would pass for this payout's."""
+        if not await ledger.claim(tx, escrow.payment_hash, purpose=f"escrow:{escrow.id}"):
+            raise InvoiceRefused(
+                "the provider's invoice was used for something else meanwhile",
+                invoice_code=ProblemCode.INVOICE_HASH_USED,
+                hint="ask for a new quote",
+            )
 
     async def ask_release(self, tx: Transaction, escrow_id: JobId) -> None:
         """Decide, durably, that the provider is to be paid. It happens after the commit."""
@@ -344,7 +328,7 @@ class EscrowService:
             await self._node.cancel(escrow.payment_hash)
         except InvoiceNotFound:
             # Never made, unless a call to make it is still on its way; then it must be waited out.
-            if escrow.hold_invoice is None and self.now() - escrow.created_at < payout.GRACE_SECONDS:
+            if escrow.hold_invoice is None and self.now() - escrow.created_at < GRACE_SECONDS:
                 return None
         except AlreadySettled:
             log.critical("escrow.settled_while_canceling", job=escrow.id)

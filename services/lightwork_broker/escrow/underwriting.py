@@ -19,6 +19,7 @@ from lightwork_broker.escrow.wrap import (
     price_credit,
     price_job,
 )
+from lightwork_broker.ledger import store as ledger
 from lightwork_broker.lightning.errors import LightningUnavailable
 from lightwork_broker.lightning.ports import LightningNode, RouteEstimate
 from lightwork_broker.market.quotes import Underwriting
@@ -136,7 +137,7 @@ class EscrowUnderwriter:
             now=int(self._clock.now()),
         )
         async with self._database.read() as tx:
-            if await store.hash_is_used(tx, payment_hash):
+            if await store.hash_is_used(tx, payment_hash) or await ledger.is_claimed(tx, payment_hash):
                 raise InvoiceRefused(
                     "this payment hash already guards a job",
                     invoice_code=ProblemCode.INVOICE_HASH_USED,

@@ -12,8 +12,9 @@ from lightwork_broker.db.engine import Database, Transaction
 from lightwork_broker.errors import BrokerError, Forbidden, LightningDown, NotFound, WrongStatus
 from lightwork_broker.escrow.ceiling import require_below_ceiling
 from lightwork_broker.escrow.machine import EscrowEvent, EscrowState
-from lightwork_broker.escrow.service import EscrowService, Terms
+from lightwork_broker.escrow.service import EscrowService
 from lightwork_broker.escrow.store import Escrow
+from lightwork_broker.escrow.terms import Terms
 from lightwork_broker.escrow.wrap import Limits
 from lightwork_broker.jobs import store
 from lightwork_broker.jobs.machine import Actor, JobChange, may

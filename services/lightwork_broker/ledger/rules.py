@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lightwork_contracts.ids import JobId, Pubkey
+from lightwork_contracts.ids import JobId, Pubkey, WithdrawalId
 from lightwork_contracts.money import MAX_MSAT
 
 NODE = "assets:node"
@@ -85,6 +85,52 @@ def credit_posting(
     if unspent:
         entries.append(Entry(ROUTING_UNSPENT, -unspent))
     return Posting(key=f"settle:{job_id}", cause=f"buyer's payment for {job_id}", entries=tuple(entries))
+
+
+def withdrawal_account(withdrawal_id: WithdrawalId) -> str:
+    """Return the account of one withdrawal; it is zero unless the withdrawal is under way."""
+    return f"withdrawal:{withdrawal_id}"
+
+
+def reserve_posting(withdrawal_id: WithdrawalId, *, agent: Pubkey, reserved_msat: int) -> Posting:
+    """A withdrawal was asked for: amount and routing budget leave the balance until the outcome is known."""
+    return Posting(
+        key=f"withdraw:{withdrawal_id}",
+        cause=f"withdrawal {withdrawal_id}",
+        entries=(
+            Entry(balance_account(agent), reserved_msat),
+            Entry(withdrawal_account(withdrawal_id), -reserved_msat),
+        ),
+    )
+
+
+def withdrawn_posting(
+    withdrawal_id: WithdrawalId, *, agent: Pubkey, amount_msat: int, max_fee_msat: int, fee_msat: int
+) -> Posting:
+    """A withdrawal was paid: the node is poorer by amount and fee, and unused budget goes back to the balance."""
+    entries = [
+        Entry(withdrawal_account(withdrawal_id), amount_msat + max_fee_msat),
+        Entry(NODE, -(amount_msat + fee_msat)),
+    ]
+    if fee_msat < max_fee_msat:
+        entries.append(Entry(balance_account(agent), fee_msat - max_fee_msat))
+    if fee_msat > max_fee_msat:
+        entries.append(Entry(LOSSES, fee_msat - max_fee_msat))
+    return Posting(
+        key=f"withdrawn:{withdrawal_id}", cause=f"withdrawal {withdrawal_id} paid", entries=tuple(entries)
+    )
+
+
+def unreserve_posting(withdrawal_id: WithdrawalId, *, agent: Pubkey, reserved_msat: int) -> Posting:
+    """A withdrawal failed for good: what was reserved is owed again."""
+    return Posting(
+        key=f"withdraw-failed:{withdrawal_id}",
+        cause=f"withdrawal {withdrawal_id} failed",
+        entries=(
+            Entry(withdrawal_account(withdrawal_id), reserved_msat),
+            Entry(balance_account(agent), -reserved_msat),
+        ),
+    )
 
 
 def loss_posting(job_id: JobId, *, spent_msat: int) -> Posting:

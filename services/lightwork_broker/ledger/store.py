@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
 from lightwork_broker.db.engine import Transaction, table_of
 from lightwork_broker.ledger.rules import Posting
+from lightwork_contracts.ids import PaymentHash
 
 
 class LedgerTransactionRow(SQLModel, table=True):
@@ -27,8 +30,18 @@ class LedgerEntryRow(SQLModel, table=True):
     amount_msat: int = Field(sa_type=sa.BigInteger)
 
 
+class PaymentClaimRow(SQLModel, table=True):
+    """What the one outgoing payment of a hash is for. A node pays a hash once, so two purposes never share one."""
+
+    __tablename__ = "payment_claim"  # pyright: ignore[reportAssignmentType]
+
+    payment_hash: str = Field(primary_key=True)
+    purpose: str
+
+
 _transactions = table_of(LedgerTransactionRow)
 _entries = table_of(LedgerEntryRow)
+_claims = table_of(PaymentClaimRow)
 
 _KNOWN = sa.select(_transactions.c.id).where(_transactions.c.key == sa.bindparam("the_key"))
 _INSERT = sa.insert(_transactions)
@@ -85,3 +98,41 @@ async def balances(tx: Transaction) -> dict[str, int]:
         sa.select(_entries.c.account, total).group_by(_entries.c.account).order_by(_entries.c.account)
     )
     return {row["account"]: int(row["total"]) for row in rows if row["total"]}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One entry of an account, with what caused it. Msat, Unix seconds."""
+
+    id: int
+    amount_msat: int
+    cause: str
+    at: int
+
+
+async def statement(tx: Transaction, account: str, *, before: int | None, limit: int) -> list[Line]:
+    """Return an account's entries, newest first."""
+    query = (
+        sa.select(_entries.c.id, _entries.c.amount_msat, _transactions.c.cause, _transactions.c.at)
+        .join(_transactions, _transactions.c.id == _entries.c.transaction_id)
+        .where(_entries.c.account == account)
+        .order_by(_entries.c.id.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        query = query.where(_entries.c.id < before)
+    return [Line(**row) for row in await tx.all(query)]
+
+
+async def is_claimed(tx: Transaction, payment_hash: PaymentHash) -> bool:
+    """Tell whether an outgoing payment of this hash has a purpose already."""
+    known = sa.select(_claims.c.purpose).where(_claims.c.payment_hash == payment_hash)
+    return await tx.value(known) is not None
+
+
+async def claim(tx: Transaction, payment_hash: PaymentHash, *, purpose: str) -> bool:
+    """Give the outgoing payment of a hash its one purpose; False if it has one."""
+    if await is_claimed(tx, payment_hash):
+        return False
+    await tx.run(sa.insert(_claims), payment_hash=payment_hash, purpose=purpose)
+    return True

@@ -14,15 +14,26 @@ from escrow_story import Op, open_story
 from escrow_world import fast_folder, make_template
 
 from lightwork_broker import schema
+from lightwork_broker.accounts import store as withdrawals
 from lightwork_broker.audit import audit
 from lightwork_broker.db.engine import Database
 from lightwork_broker.db.migrate import migrate
 from lightwork_broker.ledger import store
 from lightwork_broker.ledger.rules import FEES, NODE, Entry, Posting, payout_posting
 from lightwork_broker.ledger.store import LedgerConflict
-from lightwork_contracts.ids import JobId
+from lightwork_contracts.ids import JobId, PaymentHash, Pubkey, WithdrawalId
+from lightwork_contracts.money import Msat
+from lightwork_contracts.wire.accounts import WithdrawalStatus
 
-APPEND_ONLY = ("ledger_transaction", "ledger_entry", "escrow_event", "job_event", "listing_version")
+APPEND_ONLY = (
+    "ledger_transaction",
+    "ledger_entry",
+    "escrow_event",
+    "job_event",
+    "listing_version",
+    "withdrawal_event",
+    "payment_claim",
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +49,20 @@ async def database(tmp_path: Path) -> AsyncGenerator[Database]:
     opened = Database(path)
     yield opened
     await opened.close()
+
+
+def _withdrawal() -> withdrawals.Withdrawal:
+    return withdrawals.Withdrawal(
+        id=WithdrawalId("wdr_1"),
+        agent=Pubkey("ab" * 32),
+        status=WithdrawalStatus.PAYING,
+        payment_hash=PaymentHash("cd" * 32),
+        invoice="lnbcrt1",
+        amount_msat=Msat(1),
+        max_fee_msat=Msat(0),
+        created_at=1,
+        updated_at=1,
+    )
 
 
 def _posting(key: str = "k", *, amount: int = 5) -> Posting:
@@ -86,6 +111,10 @@ async def test_the_database_refuses_to_change_what_was_recorded(template: Path) 
     async with open_story(template, brokers=1) as story:
         for op in (Op("hire"), Op("pay"), Op("lease"), Op("deliver")):
             assert await story.play(op) == []
+        broker = story.world.working(0)
+        assert broker is not None
+        async with broker.database.write() as tx:
+            await withdrawals.insert(tx, _withdrawal())
         connection = sqlite3.connect(story.world.path)
         try:
             for table in APPEND_ONLY:

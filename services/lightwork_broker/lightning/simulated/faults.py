@@ -81,6 +81,10 @@ class PlannedFaults:
         """Let the next call strike that is of this method and node; None is any."""
         self._planned.append(_Planned(Strike(fault, seconds), method, node))
 
+    def clear(self) -> None:
+        """Take back every fault that has not struck."""
+        self._planned.clear()
+
     @property
     def is_used_up(self) -> bool:
         """Whether every planned fault has struck."""

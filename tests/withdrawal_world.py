@@ -1,0 +1,156 @@
+"""Brokers' accounts on one database and one simulated node, with a payee behind a router that takes fees."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lightwork_broker.accounts import store
+from lightwork_broker.accounts.service import AccountLimits, Accounts
+from lightwork_broker.accounts.store import Withdrawal
+from lightwork_broker.audit import Audit, audit
+from lightwork_broker.clock import Ids
+from lightwork_broker.db.engine import Database, Transaction
+from lightwork_broker.ledger import store as ledger
+from lightwork_broker.ledger.rules import NODE, Entry, Posting, balance_account
+from lightwork_broker.lightning.simulated import ManualTime, PlannedFaults, SimulatedNetwork
+from lightwork_broker.signals import Signals
+from lightwork_contracts.ids import Pubkey
+from lightwork_contracts.money import Msat, sats
+
+AGENT = Pubkey("ab" * 32)
+STRANGER = Pubkey("cd" * 32)
+OWED = sats(1_000)
+CAPACITY = sats(1_000_000)
+
+
+async def _nothing_pending(tx: Transaction, agent: Pubkey) -> int:
+    del tx, agent
+    return 0
+
+
+@dataclass
+class WithdrawalWorld:
+    """What is owed, who owes it, and the network on which it is paid."""
+
+    path: Path
+    clock: ManualTime
+    faults: PlannedFaults
+    network: SimulatedNetwork
+    database: Database
+    limits: AccountLimits
+    accounts: list[Accounts] = field(default_factory=list[Accounts])
+    first_balance: int = 0
+    invoices: int = 0
+
+    def start(self) -> Accounts:
+        """Start one more broker on the database and the node."""
+        started = Accounts(
+            database=self.database,
+            node=self.network.node("broker"),
+            clock=self.clock,
+            ids=Ids(self.clock),
+            signals=Signals(),
+            limits=self.limits,
+            pending=_nothing_pending,
+        )
+        self.accounts.append(started)
+        return started
+
+    async def kill(self, index: int = 0) -> None:
+        """End whatever a broker is doing where it is."""
+        await self.accounts.pop(index).close()
+
+    async def invoice(self, amount: Msat, *, expiry_seconds: int = 3_600) -> str:
+        self.invoices += 1
+        made = await self.network.node("payee").add_invoice(
+            value_msat=amount, expiry_seconds=expiry_seconds, memo=f"take {self.invoices}", final_cltv=40
+        )
+        return made.payment_request
+
+    async def settle_down(self) -> None:
+        """Let everything run until nothing moves by itself: what waits, waits for the manual clock."""
+        for _ in range(300):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(20):
+            while self._writing():
+                await asyncio.sleep(0.001)
+                for _ in range(100):
+                    await asyncio.sleep(0)
+
+    def _writing(self) -> bool:
+        return self.database._turn.locked() or bool(self.database._committing)
+
+    async def pass_time(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        await self.settle_down()
+
+    async def sweep(self) -> None:
+        for accounts in self.accounts:
+            await accounts.sweep()
+        await self.settle_down()
+
+    async def withdrawals(self) -> list[Withdrawal]:
+        async with self.database.read() as tx:
+            return await store.of_agent(tx, AGENT, before=None, limit=100)
+
+    async def owed(self) -> int:
+        async with self.database.read() as tx:
+            return -await ledger.balance(tx, balance_account(AGENT))
+
+    async def audit(self) -> Audit:
+        return await audit(self.database)
+
+    async def payee_has(self) -> int:
+        return await self.network.node("payee").local_balance_msat()
+
+    async def node_spent(self) -> int:
+        return self.first_balance - await self.network.node("broker").local_balance_msat()
+
+    async def ledger_spent(self) -> int:
+        async with self.database.read() as tx:
+            return OWED - await ledger.balance(tx, NODE)
+
+
+@asynccontextmanager
+async def open_withdrawals(
+    folder: Path, template: Path, *, limits: AccountLimits | None = None
+) -> AsyncGenerator[WithdrawalWorld]:
+    """Open a world in which `OWED` msat are owed to `AGENT`; no broker runs yet."""
+    path = folder / "broker.sqlite"
+    shutil.copyfile(template, path)
+    clock, faults = ManualTime(), PlannedFaults()
+    network = SimulatedNetwork(seed=b"withdraw", clock=clock, faults=faults)
+    for name in ("broker", "router", "payee"):
+        network.add_node(name)
+    network.open_channel("broker", "router", capacity_msat=CAPACITY)
+    network.open_channel("router", "payee", capacity_msat=CAPACITY)
+    database = Database(str(path))
+    owed = Posting(
+        key="settle:job", cause="work", entries=(Entry(NODE, OWED), Entry(balance_account(AGENT), -OWED))
+    )
+    async with database.write() as tx:
+        await ledger.post(tx, owed, now=int(clock.now()))
+    node = network.node("broker")
+    summary = await node.summary()
+    default = AccountLimits(
+        network="regtest",
+        own_node=summary.pubkey,
+        ceiling_msat=sats(50_000),
+        day_msat=Msat(0),
+        day_msat_of_all=Msat(0),
+        open_at_once=3,
+    )
+    world = WithdrawalWorld(path, clock, faults, network, database, limits or default)
+    world.first_balance = await node.local_balance_msat()
+    try:
+        yield world
+    finally:
+        while world.accounts:
+            await world.kill()
+        await database.close()
+    network.check()
