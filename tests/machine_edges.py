@@ -56,6 +56,7 @@ JOB_EDGES: dict[tuple[str, str], tuple[str, set[str]]] = {
     ("quoted", "invoice_refused"): ("expired", {"node", "broker"}),
     ("open", "unpaid"): ("expired", {"node"}),
     ("open", "funded"): ("funded", {"node"}),
+    ("quoted", "settled"): ("settled", {"node"}),
     ("open", "settled"): ("settled", {"node"}),
     ("funded", "leased"): ("working", {"provider"}),
     ("funded", "cancelled"): ("refunding", {"buyer"}),

@@ -99,6 +99,9 @@ async def dispatch(recorder: Recorder, node: LightningNode, escrow: Escrow) -> E
         await recorder.postpone(escrow, seconds=LAST_RETRY_SECONDS)
         return None
     if hold.state is InvoiceState.CANCELED:
+        if (await node.track(escrow.payment_hash)).status is not PayoutStatus.FAILED:
+            # Paid by an earlier life of this broker: the books must show what that cost.
+            return await adopt(recorder, node, escrow)
         return await recorder.change(escrow, EscrowEvent.NODE_CANCELED)
     if hold.state is InvoiceState.SETTLED:
         # Settled by an earlier life of this broker, which this database does not remember.

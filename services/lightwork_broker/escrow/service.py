@@ -293,12 +293,25 @@ class EscrowService:
                 memo=escrow.memo,
             )
         except (HashInUse, Refused) as error:
+            if isinstance(error, HashInUse) and await self._was_settled_before(escrow):
+                # The way to adopt it leads over the cancellation that the node will refuse.
+                return await self.change(escrow, EscrowEvent.CANCEL_ASKED, reason="settled already")
             return await self.change(escrow, EscrowEvent.HOLD_REFUSED, reason=str(error))
         moved = await self.change(escrow, EscrowEvent.HOLD_ADDED, hold_invoice=request)
         if moved is None and (await self.get(escrow.id)).state in TERMINAL:
             # Somebody gave it up while the invoice was being made: it must not be payable.
             await self._node.cancel(escrow.payment_hash)
         return moved
+
+    async def _was_settled_before(self, escrow: Escrow) -> bool:
+        """Tell whether an earlier life of this broker, which this database does not remember, took the money."""
+        hold = await self._node.lookup(escrow.payment_hash)
+        if hold is None or hold.state is not InvoiceState.SETTLED or hold.value_msat != escrow.total_msat:
+            return False
+        if escrow.mode is PaymentMode.CREDIT:
+            return True
+        # A provider chooses this hash: what somebody else was paid under it is no sale of its own.
+        return (await self._node.track(escrow.payment_hash)).status is PayoutStatus.SUCCEEDED
 
     async def _settle(self, escrow: Escrow) -> EscrowEvent | None:
         credit = escrow.mode is PaymentMode.CREDIT

@@ -51,6 +51,7 @@ EDGES: dict[tuple[JobStatus, JobChange], tuple[JobStatus, frozenset[Actor]]] = {
     (S.OPEN, C.UNPAID): (S.EXPIRED, frozenset({A.NODE})),
     (S.OPEN, C.FUNDED): (S.FUNDED, frozenset({A.NODE})),
     # Only with an older copy of the database: the node has long settled what it still takes for unpaid.
+    (S.QUOTED, C.SETTLED): (S.SETTLED, frozenset({A.NODE})),
     (S.OPEN, C.SETTLED): (S.SETTLED, frozenset({A.NODE})),
     (S.FUNDED, C.LEASED): (S.WORKING, frozenset({A.PROVIDER})),
     (S.FUNDED, C.CANCELLED): (S.REFUNDING, frozenset({A.BUYER})),
