@@ -78,6 +78,10 @@ e2e: setup nodes ## Jobs from hire to settlement or refund on real nodes
 bench: setup nodes ## A hire through the broker against the same escrow done raw, as a ratio
 	@$(BIN)/python tests/benchmarks/bench.py $(ARGS)
 
+.PHONY: bench-author
+bench-author: setup ## From an author's first import to a paid job, against two seconds
+	@$(BIN)/python tests/benchmarks/author.py
+
 ##@ A network to play with (NETWORK=name for another one)
 
 .PHONY: up

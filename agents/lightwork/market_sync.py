@@ -40,7 +40,8 @@ class LoopThread:
             raise
 
     def close(self) -> None:
-        """Stop the loop."""
+        """Stop the loop, and the threads that it made."""
+        self.run(self._loop.shutdown_default_executor())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -48,6 +48,10 @@ class Signals:
     def close(self) -> None:
         """Wake every waiter for good: the broker is going down."""
         self.closing = True
+        self.stir()
+
+    def stir(self) -> None:
+        """Wake every waiter once, to look at the time again."""
         for listeners in self._listeners.values():
             for listener in listeners:
                 listener.wake()

@@ -24,7 +24,7 @@ def load(folder: Path, marker: str) -> Agent:
 @pytest.mark.parametrize("page", PAGES)
 def test_every_python_block_says_how_it_is_tested(page: str) -> None:
     python = [fence for fence in fences(page) if fence.language == "python"]
-    assert all(fence.marker.split()[:1] in (["agent"], ["program"]) for fence in python)
+    assert all(fence.marker.split()[:1] in (["agent"], ["program"], ["file"]) for fence in python)
 
 
 def test_the_agent_on_the_first_screen_has_six_lines_and_is_the_sample_agent() -> None:

@@ -24,6 +24,7 @@ from lightwork_broker.errors import (
     WrongStatus,
 )
 from lightwork_broker.escrow import payout, store
+from lightwork_broker.escrow.booking import book
 from lightwork_broker.escrow.credit import CreditPreimages
 from lightwork_broker.escrow.guardian import deadlines
 from lightwork_broker.escrow.machine import DUTIES, TERMINAL, Duty, EscrowEvent, EscrowState, may
@@ -31,7 +32,6 @@ from lightwork_broker.escrow.store import Escrow
 from lightwork_broker.escrow.terms import EscrowListener, Terms
 from lightwork_broker.escrow.wrap import LND_HOLD_EXPIRY_DELTA, Limits
 from lightwork_broker.ledger import store as ledger
-from lightwork_broker.ledger.rules import credit_posting, loss_posting, payout_posting, settlement_posting
 from lightwork_broker.lightning.conclusion import GRACE_SECONDS
 from lightwork_broker.lightning.errors import (
     AlreadySettled,
@@ -425,37 +425,11 @@ class EscrowService:
             if strict:
                 raise IllegalTransition(f"escrow {escrow.id} was moved by somebody else")
             return None
-        await self._book(tx, moved, event, now=int(now))
+        await book(tx, moved, event, now=int(now))
         log.info("escrow.changed", job=moved.id, change=event, state=moved.state)
         if self._listener is not None:
             await self._listener.escrow_changed(tx, moved, event)
         return moved
-
-    async def _book(self, tx: Transaction, escrow: Escrow, event: EscrowEvent, *, now: int) -> None:
-        routing = escrow.routing_paid_msat or 0
-        if event is EscrowEvent.PAYOUT_SUCCEEDED:
-            posting = payout_posting(escrow.id, price_msat=escrow.price_msat, routing_msat=routing)
-            await ledger.post(tx, posting, now=now)
-        if escrow.state is EscrowState.SETTLED and escrow.credited_to is not None:
-            posting = credit_posting(
-                escrow.id,
-                provider=escrow.credited_to,
-                received_msat=escrow.accepted_msat or escrow.total_msat,
-                price_msat=escrow.price_msat,
-                fee_msat=escrow.fee_msat,
-            )
-            await ledger.post(tx, posting, now=now)
-        elif escrow.state is EscrowState.SETTLED:
-            posting = settlement_posting(
-                escrow.id,
-                received_msat=escrow.accepted_msat or escrow.total_msat,
-                price_msat=escrow.price_msat,
-                routing_msat=routing,
-                fee_msat=escrow.fee_msat,
-            )
-            await ledger.post(tx, posting, now=now)
-        if escrow.state is EscrowState.LOST:
-            await ledger.post(tx, loss_posting(escrow.id, spent_msat=escrow.price_msat + routing), now=now)
 
     async def _get(self, tx: Transaction, escrow_id: JobId) -> Escrow:
         escrow = await store.get(tx, escrow_id)

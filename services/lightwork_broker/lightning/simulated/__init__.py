@@ -16,12 +16,13 @@ from lightwork_broker.lightning.simulated.faults import (
 )
 from lightwork_broker.lightning.simulated.network import SimulatedNetwork
 from lightwork_broker.lightning.simulated.node import SimulatedNode
-from lightwork_broker.lightning.simulated.timing import ManualTime, RealTime, Time
+from lightwork_broker.lightning.simulated.timing import JumpingTime, ManualTime, RealTime, Time
 
 __all__ = [
     "Call",
     "Fault",
     "Faults",
+    "JumpingTime",
     "ManualTime",
     "NoFaults",
     "Patience",

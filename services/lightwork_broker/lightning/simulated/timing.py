@@ -90,3 +90,42 @@ async def woken(clock: Time, waiter: asyncio.Future[None], *, seconds: float | N
         await waiter
     finally:
         take_back()
+
+
+class JumpingTime:
+    """The machine's clock, which a test may move on at once; alarms that it passes ring, in their order."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+        self._alarms: list[tuple[float, int]] = []
+        self._ring: dict[int, Action] = {}
+        self._count = 0
+
+    def now(self) -> float:
+        return time.time() + self._ahead
+
+    def call_later(self, seconds: float, action: Action) -> Action:
+        self._count += 1
+        number = self._count
+        heapq.heappush(self._alarms, (self.now() + seconds, number))
+
+        def ring() -> None:
+            if self._ring.pop(number, None) is not None:
+                action()
+
+        handle = asyncio.get_running_loop().call_later(seconds, ring)
+        self._ring[number] = ring
+
+        def take_back() -> None:
+            handle.cancel()
+            self._ring.pop(number, None)
+
+        return take_back
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock on."""
+        self._ahead += seconds
+        while self._alarms and self._alarms[0][0] <= self.now():
+            _, number = heapq.heappop(self._alarms)
+            if (ring := self._ring.get(number)) is not None:
+                ring()

@@ -1,0 +1,149 @@
+"""A page's blocks as a reader would use them: files written, commands run in one folder, in the page's order.
+
+What stands before a block says what it is:
+
+    <!-- snippet: file NAME -->             written to NAME
+    <!-- snippet: run -->                   run in the page's shell; it must succeed
+    <!-- snippet: terminal until URL -->    run in a terminal of its own, until URL answers and to the end
+    <!-- snippet: not run, REASON -->       not run
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx2
+from docs_pages import REPOSITORY, fences
+
+BIN = REPOSITORY / ".venv" / "bin"
+RUN_SECONDS = 170
+READY_SECONDS = 60.0
+
+
+def surroundings(folder: Path, *, port: int, **more: str) -> dict[str, str]:
+    """What a reader's shell holds: a home of its own, our programs, and a broker's port that is free."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LIGHTWORK_", "XDG_"))}
+    return kept | {
+        "HOME": str(folder / "home"),
+        "XDG_CONFIG_HOME": str(folder / "home" / ".config"),
+        "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", str(Path("~/.cache").expanduser())),
+        "TMPDIR": str(folder),
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "LIGHTWORK_BROKER_PORT": str(port),
+        "LIGHTWORK_BROKER": f"http://127.0.0.1:{port}",
+        **more,
+    }
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+class PageSession:
+    """One reader of one page."""
+
+    def __init__(self, page: str, *, folder: Path, more: Mapping[str, str] | None = None) -> None:
+        self.page = page
+        self.folder = folder
+        (folder / "home").mkdir()
+        self.port = free_port()
+        self.env = surroundings(folder, port=self.port, **(more or {}))
+        self._terminals: list[subprocess.Popen[bytes]] = []
+        self.output = ""
+
+    def play(self) -> None:
+        """Do what the page says, from top to bottom."""
+        try:
+            for number, fence in enumerate(fences(self.page)):
+                kind, _, rest = fence.marker.partition(" ")
+                match kind:
+                    case "file":
+                        file = self.folder / rest
+                        file.parent.mkdir(parents=True, exist_ok=True)
+                        file.write_text(fence.code)
+                    case "run":
+                        self._run(fence.code)
+                    case "terminal":
+                        self._open(fence.code, ready=rest.removeprefix("until ").strip(), number=number)
+                    case _:
+                        continue
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End the terminals, last first, as a reader does with Ctrl-C; each must end by itself."""
+        late: list[str] = []
+        while self._terminals:
+            process = self._terminals.pop()
+            os.killpg(process.pid, signal.SIGINT)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                late.append(str(process.args))
+        assert not late, f"did not end by Ctrl-C: {late}"
+
+    def _run(self, code: str) -> None:
+        # What one block exports or where it goes to is still so in the next: a page is one shell.
+        state = self.folder / "home" / ".shell"
+        script = f"set -euo pipefail\n[ -f {state} ] && . {state}\n{code}\nexport -p > {state}\n"
+        done = subprocess.run(
+            ["bash", "-c", script],
+            cwd=self.folder,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=RUN_SECONDS,
+            check=False,
+        )
+        self.output += done.stdout
+        assert done.returncode == 0, (
+            f"{self.page}:\n{code}\n--- gave {done.returncode}\n"
+            f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}{self._logs()}"
+        )
+
+    def _open(self, code: str, *, ready: str, number: int) -> None:
+        log = self.folder / f"terminal-{number}.log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                ["bash", "-c", f"exec {code.strip()}"],
+                cwd=self.folder,
+                env=self.env,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+        self._terminals.append(process)
+        url = ready.replace("http://127.0.0.1:8402", f"http://127.0.0.1:{self.port}")
+        deadline = time.monotonic() + READY_SECONDS
+        with httpx2.Client(trust_env=False, timeout=5) as client:
+            while not _answers(client, url):
+                assert process.poll() is None, f"{code} ended:\n{log.read_text()}"
+                assert time.monotonic() < deadline, f"{url} does not answer:\n{log.read_text()}"
+                process_pause()
+
+    def _logs(self) -> str:
+        logs = sorted(self.folder.glob("terminal-*.log"))
+        return "".join(f"\n--- {log.name}\n{log.read_text()[-2000:]}" for log in logs)
+
+
+def process_pause() -> None:
+    """Let other processes run before the next look."""
+    time.sleep(0.05)
+
+
+def _answers(client: httpx2.Client, url: str) -> bool:
+    """Tell whether a URL answers with something: an empty list of listings is not yet something."""
+    try:
+        answer = client.get(url)
+    except httpx2.TransportError:
+        return False
+    return answer.status_code == 200 and answer.text != "" and '"listings":[]' not in answer.text
