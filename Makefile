@@ -74,6 +74,10 @@ regtest: setup nodes ## The local network itself
 e2e: setup nodes ## Jobs from hire to settlement or refund on real nodes
 	@$(PYTEST) tests/e2e $(ARGS)
 
+.PHONY: kill-matrix
+kill-matrix: setup ## Each step of each flow, {broker, LND, database} killed, on the simulated network: who lost what
+	@PYTHONPATH=tests $(BIN)/python -m kill_matrix.run $(ARGS)
+
 .PHONY: bench
 bench: setup nodes ## A hire through the broker against the same escrow done raw, as a ratio
 	@$(BIN)/python tests/benchmarks/bench.py $(ARGS)

@@ -1,0 +1,44 @@
+"""`make kill-matrix`: every cell on the simulated network, and a table. Exit code 1 if a cell is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from kill_matrix.flows import FLOWS
+from kill_matrix.matrix import Result, open_matrix
+from kill_matrix.table import as_json, print_table
+
+DATABASE = "SQLite"
+NOT_RUN = ("PostgreSQL",)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="make kill-matrix", description=__doc__)
+    parser.add_argument(
+        "--flow", action="append", choices=[flow.name for flow in FLOWS], help="only this one"
+    )
+    parser.add_argument("--workers", type=int, default=None, help="processes; as many as cores by default")
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    options = parser.parse_args(arguments)
+    flows = [flow for flow in FLOWS if options.flow is None or flow.name in options.flow]
+    results: list[Result] = []
+    begun = time.monotonic()
+    with open_matrix(workers=options.workers) as matrix:
+        for flow in flows:
+            found = list(matrix.run(flow))
+            results += found
+            wrong = sum(1 for result in found if not result.is_good)
+            said = f"{wrong} WRONG" if wrong else "good"
+            print(f"{flow.name:<28}{len(found):>5} cells, {said}", file=sys.stderr, flush=True)
+    seconds = time.monotonic() - begun
+    if options.json:
+        print(as_json(results, database=DATABASE, not_run=NOT_RUN, seconds=seconds))
+    else:
+        print_table(results, database=DATABASE, not_run=NOT_RUN, seconds=seconds)
+    return int(any(not result.is_good for result in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,304 @@
+"""Running one cell: a market of its own on a simulated network, one kill, a restart, and the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+from collections.abc import Coroutine
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog.testing
+from kill_matrix.cells import Aftermath, Cell
+from kill_matrix.flows import Flow
+from kill_matrix.parties import Buyer, Provider
+from kill_matrix.process import Gone, Host, owned_task
+from kill_matrix.steps import Kind, Moment, Step, Steps
+from kill_matrix.verdict import Facts, Finding, Money, judge
+from kill_matrix.virtual_time import LoopTime, VirtualLoop
+from kill_matrix.watched import AnswerLost
+
+from lightwork_broker.audit import audit
+from lightwork_broker.db.migrate import migrate
+from lightwork_broker.lightning.simulated import Policy, SimulatedNetwork
+from lightwork_contracts.money import Msat, sats
+
+T = TypeVar("T")
+
+PATIENCE_SECONDS = 1_500
+"""Virtual seconds in which every flow must be over, counted from the restart."""
+STUCK_SECONDS = 20
+CAPACITY = sats(16_000_000)
+BLOCK_SECONDS = 600
+BLOCKS_WITHOUT_HTLC = 60
+SPARE_BLOCKS = 20
+"""How many blocks before LND's own deadline the restart comes: half of the guardian's margin is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one run led to: its steps, its length, of which nothing could happen for `outage_seconds`, the verdict."""
+
+    steps: tuple[Step, ...]
+    seconds: float
+    outage_seconds: float
+    finding: Finding
+    boot_seconds: float
+
+
+def run_flow(flow: Flow, *, template: Path, folder: Path) -> Run:
+    """Run a flow that nobody disturbs, with each step described. What was in the folder is overwritten."""
+    return _run(_Story(flow, None, template=template, folder=folder).run())
+
+
+def run_cell(cell: Cell, *, template: Path, folder: Path) -> Run:
+    """Run a cell.
+
+    Raises:
+        AssertionError: the run did not come to the cell's step.
+    """
+    return _run(_Story(cell.flow, cell, template=template, folder=folder).run())
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.get_loop().set_task_factory(owned_task)
+        return runner.run(work)
+
+
+@dataclass
+class _Story:
+    flow: Flow
+    cell: Cell | None
+    template: Path
+    folder: Path
+    struck: asyncio.Event = field(default_factory=asyncio.Event)
+    struck_again: asyncio.Event = field(default_factory=asyncio.Event)
+    outage_seconds: float = 0.0
+
+    async def run(self) -> Run:
+        for old in self.folder.glob("*.sqlite*"):
+            old.unlink()
+        shutil.copyfile(self.template, self.folder / "broker.sqlite")
+        self.network = _network()
+        self.steps = Steps(now=LoopTime().now)
+        self.host = Host(lambda: self.network.node("broker"), folder=self.folder, steps=self.steps)
+        with structlog.testing.capture_logs() as logs:
+            await self.host.start()
+            provider = Provider(self.host, self.network, self.flow)
+            buyer = Buyer(self.host, self.network, self.flow, await provider.publish())
+            before = await self._money()
+            self._arm()
+            begun = LoopTime().now()
+            background = [
+                asyncio.create_task(work, name=name)
+                for name, work in (
+                    ("provider", provider.run()),
+                    ("road", self._road()),
+                    ("aftermath", self._aftermath()),
+                )
+            ]
+            over = await self._until_over(buyer, provider, aftermath=background[-1])
+            ended = LoopTime().now()
+            self.steps.counting = False
+            facts = await self._facts(before, buyer=buyer, over=over)
+            boots = self.host.boots[-1]
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            await self.host.stop()
+        if self.cell is not None and not self.struck.is_set():
+            raise AssertionError(f"the run never came to its step: {self.cell}")
+        finding = judge(facts, flow=self.flow, cell=self.cell, logs=logs)
+        return Run(tuple(self.steps.taken), ended - begun, self.outage_seconds, finding, boots)
+
+    # --- the kill ---------------------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        self._keep(0)
+        self.steps.counting = True
+        self.steps.saw_commit = self._keep
+        if self.cell is None:
+            self.steps.describe = self._describe
+        else:
+            self.steps.kill_at = self.cell.step.number
+            self.steps.strike = self._strike
+
+    def _strike(self, step: Step) -> None:
+        cell = self.cell
+        if cell is None:
+            return
+        planned = cell.step
+        if (step.kind, step.name, step.moment) != (planned.kind, planned.name, planned.moment):
+            raise AssertionError(f"the run took another way: {step} instead of {planned}")
+        self.steps.counting = False
+        self.struck.set()
+        if cell.takes_down_lnd:
+            self.network.stop("broker")
+        if cell.takes_down_broker:
+            self.host.die()
+        elif step.kind is Kind.CALL and step.moment is Moment.AFTER:
+            raise AnswerLost
+
+    async def _aftermath(self) -> None:
+        """Wait for the kill, let time pass, and bring back what was killed."""
+        await self.struck.wait()
+        cell, since = self.cell, LoopTime().now()
+        if cell is None:
+            return
+        if cell.takes_down_broker:
+            await self.host.stop()
+        else:
+            await asyncio.sleep(1)
+        if cell.aftermath in (Aftermath.BLOCKS, Aftermath.OUTAGE):
+            await self._mine(cell)
+        if cell.backup is not None and cell.takes_down_broker:
+            self._restore()
+        if cell.takes_down_lnd:
+            self.network.start("broker")
+        self.outage_seconds = LoopTime().now() - since
+        if cell.again is not None:
+            self._arm_again(cell.again)
+        if cell.takes_down_broker:
+            await self._start_until_it_serves()
+        if cell.again is not None:
+            await self.struck_again.wait()
+            await self.host.stop()
+            await self._start_until_it_serves()
+
+    async def _start_until_it_serves(self) -> None:
+        while True:
+            try:
+                await self.host.start()
+            except Gone:
+                await self.host.stop()
+            else:
+                return
+
+    def _arm_again(self, number: int) -> None:
+        """Kill what recovers, too: its steps are counted from its start."""
+
+        def strike(step: Step) -> None:
+            self.steps.counting = False
+            self.struck_again.set()
+            self.host.die()
+
+        self.steps.restart(kill_at=number, strike=strike)
+
+    async def _mine(self, cell: Cell) -> None:
+        deadline = self.network.next_deadline()
+        blocks = BLOCKS_WITHOUT_HTLC
+        if deadline is not None:
+            spare = SPARE_BLOCKS if cell.aftermath is Aftermath.BLOCKS else -1
+            blocks = deadline - spare - self.network.height
+        for _ in range(max(blocks, 0)):
+            self.network.mine()
+        if cell.takes_down_broker:
+            await asyncio.sleep(BLOCK_SECONDS * blocks)
+
+    # --- the database -----------------------------------------------------------------------------------
+
+    def _keep(self, commit: int) -> None:
+        """Keep a copy of the database as it is at this commit, if the restart needs it."""
+        if self.cell is None or self.cell.backup != commit:
+            return
+        with (
+            closing(sqlite3.connect(self.host.path)) as source,
+            closing(sqlite3.connect(self.folder / "backup.sqlite")) as copy,
+        ):
+            source.backup(copy)
+
+    def _restore(self) -> None:
+        for ending in ("-wal", "-shm"):
+            self.host.path.with_name(f"broker.sqlite{ending}").unlink(missing_ok=True)
+        (self.folder / "backup.sqlite").replace(self.host.path)
+
+    def _describe(self) -> str:
+        query = "SELECT job.status, escrow.state FROM job JOIN escrow USING (id)"
+        with closing(sqlite3.connect(self.host.path)) as look:
+            found = look.execute(query).fetchone()
+        return "" if found is None else f"job {found[0]}, escrow {found[1]}"
+
+    # --- to the end -------------------------------------------------------------------------------------
+
+    async def _road(self) -> None:
+        """Keep the payout stuck on its way for a while, if the flow is about that."""
+        if not self.flow.stuck:
+            return
+        self.network.stall("road")
+        while len(self.network.waiting()) < 2 and not self.struck.is_set():  # noqa: ASYNC110  (in no time)
+            await asyncio.sleep(1)
+        await asyncio.sleep(STUCK_SECONDS)
+        self.network.flow("road")
+
+    async def _until_over(self, buyer: Buyer, provider: Provider, *, aftermath: asyncio.Task[None]) -> bool:
+        """Wait until the parties are done and no money waits anywhere; False when that does not come."""
+
+        async def parties() -> None:
+            await buyer.run()
+            if self.flow.withdraws and buyer.is_settled:
+                await provider.withdraw()
+            while self.network.waiting():  # noqa: ASYNC110  (in no time)
+                await asyncio.sleep(1)
+            if self.cell is not None:
+                await aftermath
+
+        done = asyncio.create_task(parties(), name="parties")
+        # The outage itself is not the broker's to answer for: the patience begins anew at the restart.
+        await asyncio.wait({done, aftermath}, timeout=PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if self.struck.is_set():
+            await aftermath
+        await asyncio.wait({done}, timeout=PATIENCE_SECONDS)
+        if done.done():
+            done.result()
+            return True
+        done.cancel()
+        return False
+
+    async def _facts(self, before: Money, *, buyer: Buyer, over: bool) -> Facts:
+        after = await self._money()
+        self.network.check()
+        books = await self.host.ask(lambda rooms: audit(rooms.database))
+        with closing(sqlite3.connect(self.host.path)) as look:
+            look.row_factory = sqlite3.Row
+            query = (
+                "SELECT job.status, escrow.state, escrow.unknown_since FROM job JOIN escrow USING (id) "
+                "ORDER BY job.id"
+            )
+            jobs = [dict(row) for row in look.execute(query)]
+            withdrawals = [dict(row) for row in look.execute("SELECT * FROM withdrawal")]
+            secrets = [row[0] for row in look.execute("SELECT preimage FROM escrow WHERE preimage NOT NULL")]
+        return Facts(
+            moved=after - before,
+            waiting=len(self.network.waiting()),
+            over=over,
+            jobs=jobs,
+            withdrawals=withdrawals,
+            books=books,
+            secrets=tuple(secrets),
+        )
+
+    async def _money(self) -> Money:
+        names = ("buyer", "provider", "broker")
+        return Money(*[int(await self.network.node(name).local_balance_msat()) for name in names])
+
+
+def _network() -> SimulatedNetwork:
+    """Return buyer - broker - road - provider in a row, where the road takes no fee."""
+    made = SimulatedNetwork(seed=b"kill matrix", clock=LoopTime())
+    free, half = Policy(fee_base_msat=Msat(0), fee_ppm=0), Msat(CAPACITY // 2)
+    for name in ("broker", "buyer", "provider", "road"):
+        made.add_node(name)
+    for one, other in (("buyer", "broker"), ("broker", "road"), ("road", "provider")):
+        made.open_channel(one, other, capacity_msat=CAPACITY, push_msat=half, policy=free, peer_policy=free)
+    return made
+
+
+def make_template(folder: Path) -> Path:
+    """Return a migrated database, to be copied for each run."""
+    path = folder / "template.sqlite"
+    migrate(str(path))
+    return path
