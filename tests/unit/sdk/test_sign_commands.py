@@ -124,9 +124,7 @@ def test_a_signed_listing_is_a_body_with_every_default_written_out(environment: 
     assert done.returncode == 0, done.stderr
     signer, content = read_listing(PublishListing.model_validate_json(done.stdout).event)
     assert signer == key_of(environment).public
-    assert (
-        content.price == FixedPrice(msat=content.price.msat) if isinstance(content.price, FixedPrice) else 0
-    )
+    assert content.price == FixedPrice(msat=sats(10))
     assert (content.name, content.review_seconds, content.mode) == ("echo", 0, PaymentMode.ESCROW)
 
 
@@ -223,7 +221,7 @@ class Answering(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def log_message(self, *_: object) -> None:
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         return None
 
 
