@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from lightwork.commands import balance, hire, jobs, listings, run, search, whoami
+from lightwork.commands import api, balance, hire, jobs, listings, run, search, sign, whoami
 from lightwork.commands.screen import report
 from lightwork.commands.shorthand import spelled_out
 from lightwork.errors import LightworkError
@@ -37,6 +37,8 @@ def build_app(plugins: Sequence[EntryPoint] = (), *, words: Sequence[str] = ()) 
     app.add_typer(jobs.app, name="jobs", epilog=epilog())
     app.add_typer(listings.app, name="listings", epilog=epilog())
     app.command("whoami")(whoami.whoami)
+    app.command("api", epilog=epilog())(api.api)
+    app.add_typer(sign.app, name="sign", epilog=epilog())
     app.command("balance", epilog=epilog())(balance.balance)
     app.command("withdraw", epilog=epilog())(balance.withdraw)
     for plugin in plugins:
