@@ -30,6 +30,7 @@ class _WalletTable(BaseModel):
     tls_cert: Path | None = None
     macaroon: Path | None = None
     simulated: str | None = None
+    network: str | None = None
 
 
 class _ProfileFile(BaseModel):
@@ -53,7 +54,10 @@ class LndFiles:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What the SDK and the command line work with. `broker_pubkey` and `broker_node` pin the broker."""
+    """What the SDK and the command line work with. `broker_pubkey` and `broker_node` pin the broker.
+
+    `simulated_network` is the URL of the network of `simulated_wallet`, if not the broker's own.
+    """
 
     name: str
     broker: str
@@ -62,6 +66,7 @@ class Profile:
     simulated_wallet: str | None = None
     broker_pubkey: str | None = None
     broker_node: str | None = None
+    simulated_network: str | None = None
 
     @classmethod
     def load(cls, *, name: str | None = None, environ: Mapping[str, str] | None = None) -> Profile:
@@ -84,6 +89,7 @@ class Profile:
             simulated_wallet=env.get("LIGHTWORK_SIMULATED_WALLET") or file.wallet.simulated,
             broker_pubkey=env.get("LIGHTWORK_PIN_BROKER") or file.broker_pubkey,
             broker_node=env.get("LIGHTWORK_PIN_NODE") or file.broker_node,
+            simulated_network=env.get("LIGHTWORK_SIMULATED_NETWORK") or file.wallet.network,
         )
 
     def secret_key(self, *, entropy: Callable[[int], bytes] = secrets.token_bytes) -> SecretKey:
@@ -108,7 +114,9 @@ class Profile:
         return key
 
     def wallet(self, *, broker: str | None = None) -> Wallet:
-        """Open the wallet: a simulated one, if named, at `broker` (else the profile's), before one's own LND.
+        """Open the wallet: a simulated one, if named, before one's own LND.
+
+        A simulated one is at the profile's simulated network, else at `broker`, else at the profile's broker.
 
         Raises:
             WalletMissing: none is configured.
@@ -117,7 +125,7 @@ class Profile:
         if self.simulated_wallet is not None:
             from lightwork.simulated_wallet import SimulatedWallet
 
-            return SimulatedWallet(broker or self.broker, self.simulated_wallet)
+            return SimulatedWallet(self.simulated_network or broker or self.broker, self.simulated_wallet)
         if self.lnd is None:
             raise WalletMissing(f"profile '{self.name}' has no wallet")
         from lightwork.lnd_wallet import LndWallet

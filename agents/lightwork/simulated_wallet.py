@@ -1,4 +1,4 @@
-"""A wallet on the simulated Lightning network of a broker that was started with `--network simulated`."""
+"""A wallet on a simulated Lightning network: that of a broker with `--network simulated`, or one of its own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ from lightwork_contracts.wire.simulated import (
 
 CALL_SECONDS = 15.0
 WAIT_SECONDS = 20.0
-HINT = "is the broker running with `--network simulated`, and is LIGHTWORK_BROKER its URL?"
+HINT = (
+    "is the broker running with `--network simulated`, and is LIGHTWORK_BROKER its URL? A network of its own "
+    "(`lightwork broker network`) is named by LIGHTWORK_SIMULATED_NETWORK"
+)
 
 # Raised only before a byte of the request is written.
 NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
@@ -52,6 +55,8 @@ class SimulatedWallet:
             transport=transport,
             timeout=httpx2.Timeout(CALL_SECONDS, read=CALL_SECONDS + WAIT_SECONDS),
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=30),
+            # A broker on the network of another process sends us there.
+            follow_redirects=True,
             trust_env=False,
         )
 

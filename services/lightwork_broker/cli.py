@@ -26,7 +26,7 @@ from uvicorn.loops.auto import auto_loop_factory
 
 from lightwork_broker import audit as audits
 from lightwork_broker import keys
-from lightwork_broker.app import create_app
+from lightwork_broker.app import create_app, create_network_app, redirect_wallets
 from lightwork_broker.db.engine import Database
 from lightwork_broker.db.migrate import migrate
 from lightwork_broker.lightning.errors import LightningError
@@ -38,6 +38,9 @@ from lightwork_contracts.signed.http_auth import sign_request
 from lightwork_contracts.wire.jobs import Rule
 
 app = typer.Typer(no_args_is_help=True, help="Run a broker and look after it.")
+NETWORK_FILE = "simulated-network"
+"""In the data directory of a broker on a simulated network: which one its jobs were paid on."""
+
 out, err = Console(), Console(stderr=True)
 
 
@@ -72,6 +75,9 @@ def run(
     network: Annotated[
         LightningNetwork | None, typer.Option(help="a real LND, or play money in this process, gone with it")
     ] = None,
+    simulated_url: Annotated[
+        str | None, typer.Option(help="play money in another process: that of `lightwork broker network`")
+    ] = None,
     lnd_address: Annotated[str | None, typer.Option("--lnd", help="host:port of LND's gRPC")] = None,
     lnd_tls_cert: Annotated[Path | None, typer.Option(help="LND's tls.cert")] = None,
     lnd_macaroon: Annotated[Path | None, typer.Option(help="a macaroon for the broker's calls only")] = None,
@@ -86,6 +92,7 @@ def run(
         port=port,
         data_dir=data_dir,
         network=network,
+        simulated_url=simulated_url,
         lnd_address=lnd_address,
         lnd_tls_cert=lnd_tls_cert,
         lnd_macaroon=lnd_macaroon,
@@ -113,6 +120,8 @@ async def _serve(settings: BrokerSettings) -> Exit:
     match settings.network:
         case LightningNetwork.LND:
             return await _serve_lnd(settings)
+        case LightningNetwork.SIMULATED if settings.simulated_url:
+            return await _serve_attached(settings)
         case LightningNetwork.SIMULATED:
             return await _serve_simulated(settings)
         case _:
@@ -124,6 +133,11 @@ async def _serve_lnd(settings: BrokerSettings) -> Exit:
         from lightwork_broker.lightning.lnd import LndSettings, open_node
     except ImportError:
         err.print("[red]the LND client is not installed[/]: pip install 'lightwork\\[broker,lnd]'")
+        return Exit.USAGE
+    if (settings.directory() / NETWORK_FILE).exists():
+        err.print(
+            "[red]the data directory is in use[/]: its jobs were paid with the play money of a simulated network"
+        )
         return Exit.USAGE
     listener, settings = _listen(settings)
     try:
@@ -139,7 +153,7 @@ async def _serve_lnd(settings: BrokerSettings) -> Exit:
     except LightningError as error:
         err.print(f"[red]the Lightning node cannot be used[/]: {error}")
         return Exit.AWAY
-    if not await _answer(application, listener, settings):
+    if not await _answer(application, listener, _greeting(settings)):
         err.print(
             "[red]the broker could not start[/]: see the log above; most often its Lightning node "
             f"({settings.lnd_address}) is away, locked, or refuses the macaroon"
@@ -169,7 +183,67 @@ async def _serve_simulated(settings: BrokerSettings) -> Exit:
         err.print(
             "[yellow]simulated network: all money is play money[/] (API: /simulated/v1)", highlight=False
         )
-        return Exit.OK if await _answer(application, listener, settings) else Exit.AWAY
+        return Exit.OK if await _answer(application, listener, _greeting(settings)) else Exit.AWAY
+
+
+async def _serve_attached(settings: BrokerSettings) -> Exit:
+    """Serve on the network of another process. Jobs end with it: each of its starts has a data directory of its own."""
+    from lightwork_broker.lightning.simulated.remote import RemoteNode
+
+    node = RemoteNode(settings.simulated_url)
+    try:
+        network_id = (await node.network()).id
+    except LightningError as error:
+        err.print(f"[red]no simulated network answers[/]: {error}; start one with `lightwork broker network`")
+        return Exit.AWAY
+    if "data_dir" not in settings.model_fields_set:
+        settings = settings.model_copy(
+            update={"data_dir": settings.data_dir.parent / f"simulated-{network_id}"}
+        )
+    told = settings.directory() / NETWORK_FILE
+    known = told.read_text().strip() if told.exists() else None
+    if known != network_id and (known is not None or (settings.directory() / "broker.sqlite").exists()):
+        err.print("[red]the data directory is in use[/]: its jobs were paid on another network than this one")
+        return Exit.USAGE
+    told.write_text(f"{network_id}\n")
+    listener, settings = _listen(settings)
+    application = create_app(settings, node)
+    redirect_wallets(application, settings.simulated_url)
+    err.print(
+        f"[yellow]simulated network: all money is play money[/] ({settings.directory()})", highlight=False
+    )
+    return Exit.OK if await _answer(application, listener, _greeting(settings)) else Exit.AWAY
+
+
+@app.command()
+def network(
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="port to listen on; 0 takes a free one")] = 8403,
+    seed: Annotated[str | None, typer.Option(help="the same seed gives the same keys and preimages")] = None,
+    log_json: Annotated[bool, typer.Option(help="log JSON lines")] = False,
+) -> None:
+    """Serve a simulated Lightning network, for brokers with LIGHTWORK_BROKER_SIMULATED_URL and their wallets.
+
+    All money is play money, and it ends with this process.
+    """
+    configure(as_json=log_json)
+    with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+        code = runner.run(_serve_network((host, port), None if seed is None else seed.encode()))
+    raise typer.Exit(code)
+
+
+async def _serve_network(address: tuple[str, int], seed: bytes | None) -> Exit:
+    import secrets
+
+    from lightwork_broker.lightning.simulated import PlannedFaults, SimulatedNetwork
+
+    listener = socket.create_server(address, backlog=512)
+    faults = PlannedFaults()
+    application = create_network_app(
+        SimulatedNetwork(seed=seed, faults=faults), faults, network_id=secrets.token_hex(8)
+    )
+    greeting = f"Simulated network on http://{address[0]}:{listener.getsockname()[1]} (API: /docs)"
+    return Exit.OK if await _answer(application, listener, greeting) else Exit.AWAY
 
 
 def _listen(settings: BrokerSettings) -> tuple[socket.socket, BrokerSettings]:
@@ -177,14 +251,18 @@ def _listen(settings: BrokerSettings) -> tuple[socket.socket, BrokerSettings]:
     return listener, settings.model_copy(update={"port": listener.getsockname()[1]})
 
 
-async def _answer(application: FastAPI, listener: socket.socket, settings: BrokerSettings) -> bool:
-    """Serve until a signal; False when the broker could not start."""
+def _greeting(settings: BrokerSettings) -> str:
+    return f"Lightwork broker on http://{settings.host}:{settings.port} (API: /docs)"
+
+
+async def _answer(application: FastAPI, listener: socket.socket, greeting: str) -> bool:
+    """Serve until a signal; False when the application could not start."""
     server = BrokerServer(
         uvicorn.Config(
             application, log_config=None, access_log=False, timeout_graceful_shutdown=5, lifespan="on"
         )
     )
-    err.print(f"Lightwork broker on http://{settings.host}:{settings.port} (API: /docs)", highlight=False)
+    err.print(greeting, highlight=False)
     # uvicorn raises the signal that stopped it once more, which must not end us before we have cleaned up.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
     # Modules and routes live as long as the process: the collector need not walk over them again and again.

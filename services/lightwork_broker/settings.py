@@ -40,7 +40,12 @@ class BrokerSettings(BaseSettings):
     )
 
     network: LightningNetwork = Field(
-        default=LightningNetwork.LND, description="`simulated` is play money in this process, gone with it"
+        default=LightningNetwork.LND,
+        description="`simulated` is play money, gone with the process that holds it",
+    )
+    simulated_url: Annotated[str, StringConstraints(pattern=r"^(https?://.+)?$")] = Field(
+        default="",
+        description="of `lightwork broker network`; if empty, the network is in the broker's process",
     )
     lnd_address: str = Field(default="127.0.0.1:10009", description="host:port of LND's gRPC")
     lnd_tls_cert: Path = Path("~/.lnd/tls.cert")

@@ -5,6 +5,7 @@ Whoever knows a wallet's name can spend from it: there is nothing to steal.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -16,6 +17,8 @@ from lightwork_contracts.wire.base import Answer, Wire
 SIMULATED_PATH = "/simulated/v1"
 MAX_WAIT_SECONDS = 30.0
 DEFAULT_BALANCE = sats(5_000_000)
+WALLET_NODE_PREFIX = "wallet "
+"""The node of the wallet `alice` is `wallet alice`: a wallet can be called as the broker's node is."""
 
 WalletName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", examples=["alice"])]
 WaitSeconds = Annotated[float, Field(ge=0, le=MAX_WAIT_SECONDS, description="How long to wait for the end")]
@@ -91,3 +94,63 @@ class SimulatedChain(Answer):
 
     height: int
     next_deadline: int | None = None
+
+
+# --- the network in a process of its own: what can be asked of it besides wallets ---
+
+
+class NodeAction(StrEnum):
+    """What can happen to a node as a whole. `stall`: it keeps what it should forward, until `flow`."""
+
+    STOP = "stop"
+    START = "start"
+    RESTART = "restart"
+    LOCK = "lock"
+    STALL = "stall"
+    FLOW = "flow"
+
+
+class PlanFault(Wire):
+    """A fault for the next call that is of this method and node; null is any."""
+
+    fault: str = Field(max_length=64, examples=["lost_after"])
+    method: str | None = Field(default=None, max_length=64, examples=["pay"])
+    node: str | None = Field(default=None, max_length=128, examples=["broker"])
+    seconds: float = Field(default=1.0, ge=0, le=3_600, description="for `late_call` and `late_answer`")
+
+
+class FaultsView(Answer):
+    """How many planned faults wait, which have struck, in order, and the names that can be asked for."""
+
+    waiting: int
+    struck: tuple[str, ...]
+    faults: dict[str, str] = Field(description="name and meaning")
+    methods: tuple[str, ...]
+
+
+class SimulatedHtlc(Answer):
+    """Money that waits in a channel from `sender` to `receiver`, both names of nodes."""
+
+    payment_hash: PaymentHashField
+    sender: str
+    receiver: str
+    amount_msat: AmountMsat
+    expiry_height: int
+
+
+class SimulatedNodeView(Answer):
+    """A node of the network."""
+
+    name: str
+    pubkey: str
+    condition: Literal["up", "down", "locked"]
+
+
+class SimulatedNetworkView(Answer):
+    """The network as it is now. `id` is another one after each start: jobs end with their network."""
+
+    id: str
+    height: int
+    nodes: tuple[SimulatedNodeView, ...]
+    htlcs: tuple[SimulatedHtlc, ...] = Field(description="all that wait, the one that expires first in front")
+    adds_up: bool = Field(description="whether no channel made or lost a msat; false is a defect")

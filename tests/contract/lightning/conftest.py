@@ -16,13 +16,26 @@ from collections.abc import AsyncIterator
 
 import pytest
 from contract.lightning.world_lnd import LndWorld
+from contract.lightning.world_remote import RemoteWorld
 from contract.lightning.world_simulated import SimulatedWorld
 from contract.lightning.worlds import LightningWorld
 
 
-@pytest.fixture(scope="session", params=["simulated", pytest.param("lnd", marks=pytest.mark.regtest)])
-async def lightning(request: pytest.FixtureRequest) -> AsyncIterator[LightningWorld]:
+@pytest.fixture(
+    scope="session", params=["simulated", "simulated-remote", pytest.param("lnd", marks=pytest.mark.regtest)]
+)
+async def lightning(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[LightningWorld]:
     """The network that the contract is tested on. What the simulated one does otherwise is in its docstring."""
-    world = SimulatedWorld() if request.param == "simulated" else LndWorld(request.getfixturevalue("network"))
+    world: LightningWorld
+    match request.param:
+        case "simulated":
+            world = SimulatedWorld()
+        case "simulated-remote":
+            world = RemoteWorld(tmp_path_factory.mktemp("network"))
+            await world.start()
+        case _:
+            world = LndWorld(request.getfixturevalue("network"))
     yield world
     await world.close()

@@ -45,6 +45,10 @@ class LightningWorld(Protocol):
         """Return when no HTLC waits in any channel."""
         ...
 
+    async def close(self) -> None:
+        """Give back the connections; a simulated network has made or lost no msat."""
+        ...
+
 
 def secret() -> Preimage:
     return Preimage(secrets.token_bytes(32))

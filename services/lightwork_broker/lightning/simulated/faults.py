@@ -86,6 +86,11 @@ class PlannedFaults:
         self._planned.clear()
 
     @property
+    def waiting(self) -> int:
+        """How many planned faults have not struck."""
+        return len(self._planned)
+
+    @property
     def is_used_up(self) -> bool:
         """Whether every planned fault has struck."""
         return not self._planned

@@ -74,6 +74,10 @@ class SimulatedNetwork:
     def names(self) -> tuple[str, ...]:
         return tuple(self._names)
 
+    def states(self) -> tuple[NodeState, ...]:
+        """Return what each node knows, to be looked at only."""
+        return tuple(self._names.values())
+
     def add_node(self, name: str, *, hold_expiry_delta: int | None = None) -> SimulatedNode:
         """Add a node without channels.
 

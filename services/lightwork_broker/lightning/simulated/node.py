@@ -26,6 +26,10 @@ class SimulatedNode(SimulatedInvoices, SimulatedPayouts):
         return f"SimulatedNode({self._connection.node.name!r})"
 
     @property
+    def name(self) -> str:
+        return self._connection.node.name
+
+    @property
     def pubkey(self) -> NodeId:
         """The node's key: known without a call, so that tests can name it."""
         return self._connection.node.pubkey
