@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from lightwork.commands import api, balance, hire, jobs, listings, run, search, sign, whoami
+from lightwork.commands import api, balance, dev, doctor, hire, jobs, listings, pay, run, search, sign, whoami
 from lightwork.commands.screen import report
 from lightwork.commands.shorthand import spelled_out
 from lightwork.errors import LightworkError
@@ -36,6 +36,9 @@ def build_app(plugins: Sequence[EntryPoint] = (), *, words: Sequence[str] = ()) 
     app.command("hire", epilog=epilog(), context_settings=PASS_THROUGH)(hire.hire)
     app.add_typer(jobs.app, name="jobs", epilog=epilog())
     app.add_typer(listings.app, name="listings", epilog=epilog())
+    app.command("dev", epilog=epilog())(dev.dev)
+    app.command("doctor")(doctor.doctor)
+    app.command("pay", epilog=epilog())(pay.pay)
     app.command("whoami")(whoami.whoami)
     app.command("api", epilog=epilog())(api.api)
     app.add_typer(sign.app, name="sign", epilog=epilog())
