@@ -18,6 +18,7 @@ from lightwork_broker.db.engine import Database, Transaction
 from lightwork_broker.ledger import store as ledger
 from lightwork_broker.ledger.rules import NODE, Entry, Posting, balance_account
 from lightwork_broker.lightning.simulated import ManualTime, PlannedFaults, SimulatedNetwork
+from lightwork_broker.payout_gate import PayoutGate
 from lightwork_broker.signals import Signals
 from lightwork_contracts.ids import Pubkey
 from lightwork_contracts.money import Msat, sats
@@ -45,6 +46,7 @@ class WithdrawalWorld:
     limits: AccountLimits
     accounts: list[Accounts] = field(default_factory=list[Accounts])
     first_balance: int = 0
+    gate: PayoutGate = field(default_factory=PayoutGate)
     invoices: int = 0
 
     def start(self) -> Accounts:
@@ -57,6 +59,7 @@ class WithdrawalWorld:
             signals=Signals(),
             limits=self.limits,
             pending=_nothing_pending,
+            gate=self.gate,
         )
         self.accounts.append(started)
         return started

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -35,7 +35,7 @@ from lightwork.simulated_wallet import SimulatedWallet
 from lightwork_contracts.ids import JobId
 from lightwork_contracts.money import Msat, sats
 from lightwork_contracts.signed.keys import SecretKey
-from lightwork_contracts.status import JobStatus
+from lightwork_contracts.status import CAPABILITIES, JobStatus
 from lightwork_contracts.wire.jobs import JobEvent, JobForBuyer
 
 BROKERS_GROUP = "lightwork.brokers"
@@ -121,10 +121,21 @@ class LocalMarket:
                 await job.result()
                 await job.accept()
             result = await job.wait()
-            view = await self.market.job(job.id)
+            view = await self._closed(job.id)
         finally:
             await job.close()
         return Hired(job.id, result, view.status, view.quote.total_msat, view)
+
+    async def _closed(self, job_id: JobId) -> JobForBuyer:
+        """The buyer's wallet knows of the settlement a moment before the broker's books do."""
+        view = await self.market.job(job_id)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(READY_SECONDS):
+                while not CAPABILITIES[view.status].terminal:
+                    view = await self.market.broker.my_job(
+                        job_id, wait_seconds=READY_SECONDS, after_event=view.last_event
+                    )
+        return view
 
     async def history(self, job_id: str) -> tuple[JobEvent, ...]:
         """Return every event of a job that is over."""

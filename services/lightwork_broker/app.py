@@ -39,9 +39,11 @@ from lightwork_broker.lightning.ports import LightningNode, NodeSummary
 from lightwork_broker.market import api as market_api
 from lightwork_broker.market.quotes import Quotes
 from lightwork_broker.market.service import Market
+from lightwork_broker.payout_gate import PayoutGate
 from lightwork_broker.problems import problem, problem_of
 from lightwork_broker.settings import BrokerSettings
 from lightwork_broker.signals import Signals
+from lightwork_broker.watchdog import Watchdog
 from lightwork_contracts.ids import Pubkey
 from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.signed.replay import ReplayGuard
@@ -104,6 +106,8 @@ class Rooms:
     queue: WorkQueue
     reader: JobReader
     accounts: Accounts
+    gate: PayoutGate
+    watchdog: Watchdog
     operators: frozenset[Pubkey]
 
 
@@ -131,7 +135,10 @@ async def build(
         database=database, clock=clock, ids=ids, max_price_msat=settings.max_price_msat, modes=modes
     )
     preimages = CreditPreimages(key)
-    escrows = EscrowService(database=database, node=node, clock=clock, limits=limits, preimages=preimages)
+    gate = PayoutGate()
+    escrows = EscrowService(
+        database=database, node=node, clock=clock, limits=limits, preimages=preimages, gate=gate
+    )
     quotes = Quotes(
         database=database,
         clock=clock,
@@ -207,6 +214,11 @@ async def build(
                 open_at_once=settings.withdrawals_at_once,
             ),
             pending=escrow_store.credit_under_way,
+            gate=gate,
+        ),
+        gate=gate,
+        watchdog=Watchdog(
+            database=database, node=node, clock=clock, gate=gate, seconds=settings.watchdog_seconds
         ),
         operators=frozenset({key.public, *(Pubkey(operator) for operator in settings.operators)}),
     )
@@ -240,6 +252,7 @@ def create_app(
             setattr(app.state, name, getattr(rooms, name))
         app.state.rooms = rooms
         await probe_permissions(node)
+        await rooms.watchdog.look()
         await rooms.jobs.keep_leases(seconds=settings.lease_seconds)
         taken_up = await rooms.reconciler.boot(patience_seconds=settings.node_patience_seconds)
         taken_up += await rooms.accounts.sweep()
@@ -250,6 +263,7 @@ def create_app(
                 ("sweep", rooms.reconciler.run),
                 ("blocks", rooms.reconciler.follow_blocks),
                 ("clock", lambda: _tick(rooms.jobs)),
+                ("watchdog", rooms.watchdog.run),
                 ("withdrawals", lambda: _sweep_withdrawals(rooms.accounts, settings.sweep_seconds)),
             )
         ]
@@ -359,6 +373,16 @@ def _add_own_routes(app: FastAPI) -> None:
 async def _health(rooms: Rooms) -> Health:
     async with rooms.database.read() as tx:
         counts = await escrow_store.count(tx)
+    if rooms.gate.reason is not None:
+        return Health(
+            ok=False,
+            database=True,
+            node_synced=False,
+            block_height=None,
+            open_escrows=counts.unfinished,
+            unknown_payments=counts.unknown,
+            detail=f"payouts are stopped, the books do not hold: {rooms.gate.reason}",
+        )
     try:
         summary = await rooms.node.summary()
     except LightningError as error:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from lightwork_broker.accounts import store as withdrawals
+from lightwork_broker.accounts.store import Withdrawal
 from lightwork_broker.db.engine import Database
 from lightwork_broker.escrow import store as escrows
+from lightwork_broker.escrow.machine import EscrowState
+from lightwork_broker.escrow.store import Escrow
 from lightwork_broker.ledger import store as ledger
 from lightwork_broker.ledger.rules import withdrawal_account
+from lightwork_broker.lightning.ports import HoldInvoice, InvoiceState, LightningNode, Payout, PayoutStatus
+from lightwork_contracts.modes import PaymentMode
+from lightwork_contracts.wire.accounts import WithdrawalStatus
+
+AT_ONCE = 16
+"""Questions to the node at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +57,64 @@ async def audit(database: Database) -> Audit:
         if account.startswith("balance:") and amount > 0
     ]
     return Audit(balances, counts.unfinished, counts.unknown, tuple(breaches))
+
+
+async def compare_with_node(database: Database, node: LightningNode, *, since: float = 0) -> list[str]:
+    """Ask the node about every escrow and withdrawal that has ended since then; return where it disagrees.
+
+    Raises:
+        LightningError: the node gave no answer, so nothing is known.
+    """
+    async with database.scan() as tx:
+        ended = await escrows.ended(tx, since=since)
+        paid = await withdrawals.ended(tx, since=since)
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def escrow(one: Escrow) -> list[str]:
+        async with gate:
+            hold = await node.lookup(one.payment_hash)
+            payout = await node.track(one.payment_hash) if one.mode is PaymentMode.ESCROW else None
+        return _escrow_breaches(one, hold, payout)
+
+    async def withdrawal(one: Withdrawal) -> list[str]:
+        async with gate:
+            payout = await node.track(one.payment_hash)
+        return _withdrawal_breaches(one, payout)
+
+    found = await asyncio.gather(*map(escrow, ended), *map(withdrawal, paid))
+    return [breach for breaches in found for breach in breaches]
+
+
+def _escrow_breaches(escrow: Escrow, hold: HoldInvoice | None, payout: Payout | None) -> list[str]:
+    breaches: list[str] = []
+    settled = hold is not None and hold.state is InvoiceState.SETTLED
+    waits = hold is not None and not hold.state.is_final
+    if escrow.state is EscrowState.SETTLED and not settled:
+        breaches.append(f"{escrow.id} is settled, the node says {None if hold is None else hold.state}")
+    if hold is not None and settled and escrow.state is not EscrowState.SETTLED:
+        breaches.append(f"{escrow.id} is {escrow.state}, but the node has settled its invoice")
+    if hold is not None and settled and hold.accepted_msat != escrow.accepted_msat:
+        breaches.append(f"{escrow.id} took {hold.accepted_msat} msat, the books say {escrow.accepted_msat}")
+    if waits:
+        breaches.append(f"{escrow.id} is {escrow.state}, but the node still has its invoice open")
+    if payout is None or payout.status is PayoutStatus.UNKNOWN:
+        return breaches
+    should = escrow.state in (EscrowState.SETTLED, EscrowState.LOST)
+    if should != (payout.status is PayoutStatus.SUCCEEDED):
+        breaches.append(f"{escrow.id} is {escrow.state}, the node says its payout has {payout.status}")
+    elif should and payout.fee_msat != escrow.routing_paid_msat:
+        breaches.append(
+            f"{escrow.id} cost {payout.fee_msat} msat of routing, the books say {escrow.routing_paid_msat}"
+        )
+    return breaches
+
+
+def _withdrawal_breaches(withdrawal: Withdrawal, payout: Payout) -> list[str]:
+    if payout.status is PayoutStatus.UNKNOWN:
+        return []
+    paid = withdrawal.status is WithdrawalStatus.PAID
+    if paid != (payout.status is PayoutStatus.SUCCEEDED):
+        return [f"{withdrawal.id} is {withdrawal.status}, the node says its payment has {payout.status}"]
+    if paid and payout.fee_msat != withdrawal.fee_paid_msat:
+        return [f"{withdrawal.id} cost {payout.fee_msat} msat, the books say {withdrawal.fee_paid_msat}"]
+    return []

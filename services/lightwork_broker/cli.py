@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import socket
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import IntEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +30,7 @@ from lightwork_broker.app import create_app, create_network_app, redirect_wallet
 from lightwork_broker.db.engine import Database
 from lightwork_broker.db.migrate import migrate
 from lightwork_broker.lightning.errors import LightningError
+from lightwork_broker.lightning.ports import LightningNode
 from lightwork_broker.logs import configure
 from lightwork_broker.settings import BrokerSettings, LightningNetwork
 from lightwork_broker.signals import Signals
@@ -274,10 +275,24 @@ async def _answer(application: FastAPI, listener: socket.socket, greeting: str) 
 
 
 @app.command()
-def audit(data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Recompute the ledger and say what is wrong with it; exit code 1 on a breach."""
+def audit(
+    data_dir: DataDir = None,
+    node: Annotated[
+        bool,
+        typer.Option("--node", help="also ask the broker's node about every job and withdrawal that is over"),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Recompute the ledger, and say what is wrong with it or what the node says otherwise.
+
+    Exit codes: 0 sound, 1 a breach, 5 the node gives no answer.
+    """
     settings = _settings(data_dir=data_dir)
-    report = asyncio.run(_audit(settings))
+    try:
+        report = asyncio.run(_audit(settings, with_node=node))
+    except LightningError as error:
+        err.print(f"[red]the node gives no answer[/]: {error}")
+        raise typer.Exit(Exit.AWAY) from None
     if as_json:
         typer.echo(json.dumps(asdict(report)))
     else:
@@ -291,14 +306,47 @@ def audit(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     raise typer.Exit(Exit.BREACH if report.breaches else Exit.OK)
 
 
-async def _audit(settings: BrokerSettings) -> audits.Audit:
+async def _audit(settings: BrokerSettings, *, with_node: bool) -> audits.Audit:
     path = str(settings.directory() / "broker.sqlite")
     await asyncio.to_thread(migrate, path)
     database = Database(path)
     try:
-        return await audits.audit(database)
+        report = await audits.audit(database)
+        if with_node:
+            node = _open_node(settings)
+            try:
+                breaches = await audits.compare_with_node(database, node)
+            finally:
+                await node.close()
+            report = replace(report, breaches=(*report.breaches, *breaches))
+        return report
     finally:
         await database.close()
+
+
+def _open_node(settings: BrokerSettings) -> LightningNode:
+    """Open the node that the broker runs on; a network inside of a broker cannot be asked from outside."""
+    match settings.network:
+        case LightningNetwork.LND:
+            from lightwork_broker.lightning.lnd import LndSettings, open_node
+
+            return open_node(
+                LndSettings(
+                    address=settings.lnd_address,
+                    tls_cert=settings.lnd_tls_cert.expanduser(),
+                    macaroon=settings.lnd_macaroon.expanduser(),
+                    summary_seconds=1.0,
+                )
+            )
+        case LightningNetwork.SIMULATED if settings.simulated_url:
+            from lightwork_broker.lightning.simulated.remote import RemoteNode
+
+            return RemoteNode(settings.simulated_url)
+        case LightningNetwork.SIMULATED:
+            err.print("[red]a simulated network inside a broker cannot be asked from outside[/]")
+            raise typer.Exit(Exit.USAGE)
+        case _:
+            assert_never(settings.network)
 
 
 @app.command()

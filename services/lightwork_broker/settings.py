@@ -84,6 +84,11 @@ class BrokerSettings(BaseSettings):
 
     max_body_bytes: int = Field(default=262_144, ge=1_024)
     sweep_seconds: float = Field(default=10.0, gt=0)
+    watchdog_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="how often the books are compared with the node; a breach stops payouts",
+    )
     node_patience_seconds: float = Field(default=30.0, ge=0)
 
     def directory(self) -> Path:

@@ -37,6 +37,7 @@ from lightwork_broker.ledger.rules import (
 from lightwork_broker.lightning.conclusion import STALE_SECONDS, is_confirmed, may_be_over
 from lightwork_broker.lightning.errors import LightningError, PermissionMissing, Refused
 from lightwork_broker.lightning.ports import LightningNode, Payout, PayoutFailure, PayoutStatus
+from lightwork_broker.payout_gate import PayoutGate
 from lightwork_broker.signals import Signals
 from lightwork_contracts.ids import Pubkey, WithdrawalId
 from lightwork_contracts.money import Msat
@@ -79,7 +80,9 @@ class Accounts:
         signals: Signals,
         limits: AccountLimits,
         pending: Pending,
+        gate: PayoutGate,
     ) -> None:
+        self._gate = gate
         self._database = database
         self._node = node
         self._clock = clock
@@ -241,6 +244,8 @@ class Accounts:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _pay(self, withdrawal: Withdrawal) -> None:
+        if self._gate.is_closed:
+            return  # it stays reserved, and the sweep asks again
         now = self._clock.now()
         async with self._database.write() as tx:
             mine = await store.take_call(tx, withdrawal, now=now)

@@ -135,6 +135,12 @@ async def under_way(tx: Transaction, agent: Pubkey | None = None) -> list[Withdr
     return [_read(row) for row in await tx.all(statement.order_by(_withdrawal.c.id))]
 
 
+async def ended(tx: Transaction, *, since: float) -> list[Withdrawal]:
+    """Return every withdrawal that has ended since then."""
+    clause = sa.and_(_withdrawal.c.status != _PAYING, _withdrawal.c.updated_at > since)
+    return [_read(row) for row in await tx.all(sa.select(_withdrawal).where(clause))]
+
+
 async def taken_since(tx: Transaction, *, agent: Pubkey | None, since: float) -> int:
     """Return what was asked for since then and did not fail, in msat: of one agent, or of all."""
     clause = sa.and_(_withdrawal.c.created_at > since, _withdrawal.c.status != WithdrawalStatus.FAILED.value)

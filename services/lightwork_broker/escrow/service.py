@@ -44,12 +44,16 @@ from lightwork_broker.lightning.errors import (
 )
 from lightwork_broker.lightning.ports import HoldInvoice, InvoiceState, LightningNode, PayoutStatus
 from lightwork_broker.lightning.preimage import Preimage
+from lightwork_broker.payout_gate import PayoutGate
 from lightwork_contracts.ids import JobId
 from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.money import Msat
 from lightwork_contracts.wire.problems import ProblemCode
 
 log = structlog.stdlib.get_logger()
+
+GATE_SECONDS = 5.0
+"""How soon a payout that was held back by the gate is looked at again."""
 
 
 class EscrowService:
@@ -63,7 +67,9 @@ class EscrowService:
         clock: Clock,
         limits: Limits,
         preimages: CreditPreimages,
+        gate: PayoutGate | None = None,
     ) -> None:
+        self._gate = gate or PayoutGate()
         self._database = database
         self._node = node
         self._preimages = preimages
@@ -267,6 +273,9 @@ class EscrowService:
             case Duty.WATCH:
                 if escrow.state is EscrowState.OPEN:
                     self._watch(escrow.id)
+                return None
+            case Duty.DISPATCH if self._gate.is_closed:
+                await self.postpone(escrow, seconds=GATE_SECONDS)
                 return None
             case Duty.DISPATCH:
                 return await payout.dispatch(self, self._node, escrow)

@@ -310,6 +310,13 @@ async def count(tx: Transaction) -> Counts:
     return Counts(row["unfinished"], row["unknown"]) if row else Counts(0, 0)
 
 
+async def ended(tx: Transaction, *, since: float) -> list[Escrow]:
+    """Return every escrow that has ended since then."""
+    terminal = [state.value for state in TERMINAL]
+    clause = sa.and_(_escrow.c.state.in_(terminal), _escrow.c.updated_at > since)
+    return [_read(row) for row in await tx.all(sa.select(_escrow).where(clause))]
+
+
 async def history(tx: Transaction, escrow_id: JobId) -> Sequence[Row]:
     """Return the escrow's log, oldest first."""
     return await tx.all(sa.select(_event).where(_event.c.escrow_id == escrow_id).order_by(_event.c.seq))

@@ -1,0 +1,29 @@
+"""A gate that every outgoing payment passes: closed when the books and the node disagree."""
+
+from __future__ import annotations
+
+import structlog
+
+log = structlog.stdlib.get_logger()
+
+
+class PayoutGate:
+    """Open until somebody closes it; then no payout is begun until a look at the books finds them sound again."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+
+    @property
+    def is_closed(self) -> bool:
+        return self.reason is not None
+
+    def close(self, reason: str) -> None:
+        """Begin no payout any more. What is under way goes on: only the node can end it."""
+        if self.reason is None:
+            log.critical("payouts.stopped", reason=reason)
+        self.reason = reason
+
+    def open(self) -> None:
+        if self.reason is not None:
+            log.warning("payouts.resumed")
+        self.reason = None
