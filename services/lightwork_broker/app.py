@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
-from starlette.exceptions import HTTPException
 
 from lightwork_broker import keys
 from lightwork_broker.accounts import api as accounts_api
@@ -22,7 +20,6 @@ from lightwork_broker.body_limit import BodyLimit
 from lightwork_broker.clock import Clock, Ids, SystemClock
 from lightwork_broker.db.engine import Database
 from lightwork_broker.db.migrate import migrate
-from lightwork_broker.errors import BrokerError
 from lightwork_broker.escrow import store as escrow_store
 from lightwork_broker.escrow.credit import CreditPreimages
 from lightwork_broker.escrow.reconcile import Reconciler, probe_permissions
@@ -33,14 +30,15 @@ from lightwork_broker.identity.service import Identity
 from lightwork_broker.jobs import api as jobs_api
 from lightwork_broker.jobs.events import JobReader
 from lightwork_broker.jobs.queue import WorkQueue
-from lightwork_broker.jobs.service import Jobs
+from lightwork_broker.jobs.service import Caps, Jobs
 from lightwork_broker.lightning.errors import LightningError
 from lightwork_broker.lightning.ports import LightningNode, NodeSummary
 from lightwork_broker.market import api as market_api
 from lightwork_broker.market.quotes import Quotes
 from lightwork_broker.market.service import Market
 from lightwork_broker.payout_gate import PayoutGate
-from lightwork_broker.problems import problem, problem_of
+from lightwork_broker.rate_limit import AddressLimit, RateLimit
+from lightwork_broker.refusals import add_refusals
 from lightwork_broker.settings import BrokerSettings
 from lightwork_broker.signals import Signals
 from lightwork_broker.watchdog import Watchdog
@@ -48,7 +46,6 @@ from lightwork_contracts.ids import Pubkey
 from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.signed.replay import ReplayGuard
 from lightwork_contracts.wire.info import BrokerInfo, Health
-from lightwork_contracts.wire.problems import FieldError, ProblemCode
 from lightwork_contracts.wire.simulated import SIMULATED_PATH
 
 if TYPE_CHECKING:
@@ -156,7 +153,15 @@ async def build(
         key=key,
         node=summary.pubkey,
     )
-    jobs = Jobs(database=database, clock=clock, ids=ids, signals=signals, escrows=escrows, limits=limits)
+    jobs = Jobs(
+        database=database,
+        clock=clock,
+        ids=ids,
+        signals=signals,
+        escrows=escrows,
+        limits=limits,
+        caps=Caps(of_buyer=settings.open_jobs_of_buyer, of_all=settings.open_jobs),
+    )
     escrows.attach(jobs)
     return Rooms(
         info=BrokerInfo(
@@ -180,7 +185,10 @@ async def build(
         database=database,
         node=node,
         identity=Identity(
-            clock=clock, origins=settings.served_origins(), guard=ReplayGuard(started_at=int(clock.now()))
+            clock=clock,
+            origins=settings.served_origins(),
+            guard=ReplayGuard(started_at=int(clock.now())),
+            rates=RateLimit(clock=clock, per_second=settings.requests_per_second_of_key),
         ),
         market=market,
         quotes=quotes,
@@ -299,11 +307,14 @@ def create_app(
         ],
     )
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        AddressLimit, limit=RateLimit(clock=time, per_second=settings.requests_per_second_of_address)
+    )
     app.include_router(market_api.router)
     app.include_router(jobs_api.router)
     app.include_router(accounts_api.router)
     _add_own_routes(app)
-    _add_refusals(app)
+    add_refusals(app)
     return app
 
 
@@ -327,7 +338,7 @@ def create_network_app(
     app.include_router(simulated_router(SimulatedWallets(network)))
     app.include_router(port)
     app.include_router(control)
-    _add_refusals(app)
+    add_refusals(app)
     return app
 
 
@@ -404,64 +415,6 @@ async def _health(rooms: Rooms) -> Health:
         unknown_payments=counts.unknown,
         detail=None if summary.synced_to_chain else "the node is not synced to its chain",
     )
-
-
-def _add_refusals(app: FastAPI) -> None:
-    async def refused(request: Request, error: Exception) -> JSONResponse:
-        if not isinstance(error, BrokerError):
-            raise error
-        return problem_of(error, instance=request.url.path)
-
-    async def unavailable(request: Request, error: Exception) -> JSONResponse:
-        log.warning("request.lightning_error", path=request.url.path, cause=type(error).__name__)
-        return problem(
-            ProblemCode.LIGHTNING_UNAVAILABLE,
-            "the broker's Lightning node gives no answer",
-            hint="try again in a moment",
-            instance=request.url.path,
-        )
-
-    async def malformed(request: Request, error: Exception) -> JSONResponse:
-        found: Sequence[Any] = error.errors() if isinstance(error, RequestValidationError) else ()
-        errors = tuple(
-            FieldError(
-                pointer="/" + "/".join(str(part) for part in item["loc"]), message=str(item["msg"])[:300]
-            )
-            for item in found[:20]
-        )
-        detail = "the request does not fit the API" + (f": {errors[0].message}" if errors else "")
-        return problem(
-            ProblemCode.REQUEST_INVALID, detail, hint="see /docs", instance=request.url.path, errors=errors
-        )
-
-    async def http(request: Request, error: Exception) -> JSONResponse:
-        status = error.status_code if isinstance(error, HTTPException) else 500
-        code = {
-            404: ProblemCode.NOT_FOUND,
-            405: ProblemCode.METHOD_NOT_ALLOWED,
-            413: ProblemCode.BODY_TOO_LARGE,
-        }.get(status, ProblemCode.REQUEST_INVALID if status < 500 else ProblemCode.INTERNAL)
-        detail = str(error.detail) if isinstance(error, HTTPException) else "the broker made a mistake"
-        return problem(code, detail, instance=request.url.path)
-
-    async def unwritable(request: Request, error: Exception) -> JSONResponse:
-        # Half of a surrogate pair can be written in JSON, but neither be stored nor be answered.
-        return problem(
-            ProblemCode.REQUEST_INVALID, "a text is not Unicode", hint="see /docs", instance=request.url.path
-        )
-
-    async def broken(request: Request, error: Exception) -> JSONResponse:
-        log.error("request.failed", path=request.url.path, exc_info=error)
-        return problem(
-            ProblemCode.INTERNAL, "the broker made a mistake; it is in its log", instance=request.url.path
-        )
-
-    app.add_exception_handler(BrokerError, refused)
-    app.add_exception_handler(LightningError, unavailable)
-    app.add_exception_handler(RequestValidationError, malformed)
-    app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(UnicodeEncodeError, unwritable)
-    app.add_exception_handler(Exception, broken)
 
 
 async def _summary(node: LightningNode, *, patience_seconds: float) -> NodeSummary:

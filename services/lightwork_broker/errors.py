@@ -133,6 +133,10 @@ class LeaseLost(BrokerError):
     code = ProblemCode.LEASE_LOST
 
 
+class TooManyJobs(BrokerError):
+    code = ProblemCode.TOO_MANY_JOBS
+
+
 class Overloaded(BrokerError):
     code = ProblemCode.OVERLOADED
 

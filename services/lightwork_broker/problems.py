@@ -56,6 +56,7 @@ HTTP: dict[ProblemCode, tuple[int, str]] = {
     P.INVOICE_HASH_USED: (409, "The payment hash is in use"),
     P.INVOICE_OWN_NODE: (422, "The invoice is payable at the broker's own node"),
     P.NO_ROUTE: (422, "There is no affordable route to the provider"),
+    P.TOO_MANY_JOBS: (409, "Too many jobs are under way"),
     P.WRONG_STATUS: (409, "The job's status does not permit this"),
     P.LEASE_LOST: (409, "The lease is lost"),
     P.LIGHTNING_UNAVAILABLE: (503, "The Lightning node is not available"),

@@ -78,6 +78,22 @@ class BrokerSettings(BaseSettings):
     )
     withdrawals_at_once: int = Field(default=5, ge=1, description="withdrawals of one agent under way")
 
+    requests_per_second_of_key: int = Field(
+        default=50, ge=0, description="requests of one key a second, in the long run; 0 is no limit"
+    )
+    requests_per_second_of_address: int = Field(
+        default=500, ge=0, description="the same of one address; behind a proxy all clients share one: set 0"
+    )
+    open_jobs_of_buyer: int = Field(
+        default=50, ge=1, description="jobs of one buyer that are not over, unpaid ones included"
+    )
+    open_jobs: int = Field(
+        default=400,
+        ge=1,
+        le=483,
+        description="jobs that are not over: each may hold an HTLC, and a channel has 483 slots",
+    )
+
     lease_seconds: int = Field(
         default=15, ge=1, description="a provider that is silent for so long loses its job to another run"
     )

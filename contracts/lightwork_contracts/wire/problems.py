@@ -58,6 +58,7 @@ class ProblemCode(StrEnum):
     NO_ROUTE = "no_route"
     # a job
     WRONG_STATUS = "wrong_status"
+    TOO_MANY_JOBS = "too_many_jobs"
     LEASE_LOST = "lease_lost"
     # the broker
     LIGHTNING_UNAVAILABLE = "lightning_unavailable"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from lightwork_broker.clock import Clock
 from lightwork_broker.errors import AuthRefused, Overloaded
 from lightwork_contracts.errors import AuthCode, AuthError
@@ -11,10 +13,19 @@ from lightwork_contracts.signed.replay import ReplayGuard
 from lightwork_contracts.wire.problems import ProblemCode
 
 
+class KeyRates(Protocol):
+    """Who counts what a key asks for."""
+
+    def require(self, name: str) -> None: ...
+
+
 class Identity:
     """Reads the Authorization header of a request. A signature holds for one URL, method and body, once."""
 
-    def __init__(self, *, clock: Clock, origins: tuple[str, ...], guard: ReplayGuard) -> None:
+    def __init__(
+        self, *, clock: Clock, origins: tuple[str, ...], guard: ReplayGuard, rates: KeyRates | None = None
+    ) -> None:
+        self._rates = rates
         self._clock = clock
         self._origins = origins
         self._guard = guard
@@ -27,6 +38,7 @@ class Identity:
 
         Raises:
             AuthRefused: with one of the `auth_*` codes.
+            Overloaded: this key, or everybody together, asks for too much.
         """
         origin = next(
             (known for known in self._origins if known.split("://", 1)[-1] == host), self._origins[0]
@@ -43,4 +55,6 @@ class Identity:
                 auth_code=ProblemCode(error.code),
                 hint="sign each request anew: kind 27235 with u, method, payload and nonce tags",
             ) from error
+        if self._rates is not None:
+            self._rates.require(auth.pubkey)
         return auth.pubkey

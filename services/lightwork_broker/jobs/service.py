@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import assert_never
 
 import structlog
@@ -9,7 +10,7 @@ from pydantic import JsonValue
 
 from lightwork_broker.clock import Clock, Ids
 from lightwork_broker.db.engine import Database, Transaction
-from lightwork_broker.errors import BrokerError, Forbidden, LightningDown, NotFound, WrongStatus
+from lightwork_broker.errors import BrokerError, Forbidden, LightningDown, NotFound, TooManyJobs, WrongStatus
 from lightwork_broker.escrow.ceiling import require_below_ceiling
 from lightwork_broker.escrow.machine import EscrowEvent, EscrowState
 from lightwork_broker.escrow.service import EscrowService
@@ -35,6 +36,17 @@ UNPAID_GRACE_SECONDS = 5
 """LND expires the hold invoice by itself; this much later the broker cancels it, in case that was missed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """How many jobs may be under way."""
+
+    of_buyer: int
+    of_all: int
+
+
+DEFAULT_CAPS = Caps(of_buyer=50, of_all=400)
+
+
 class Jobs:
     """The jobs of this broker, and the listener of their escrows."""
 
@@ -47,7 +59,9 @@ class Jobs:
         signals: Signals,
         escrows: EscrowService,
         limits: Limits,
+        caps: Caps = DEFAULT_CAPS,
     ) -> None:
+        self._caps = caps
         self._limits = limits
         self._database = database
         self._clock = clock
@@ -61,7 +75,7 @@ class Jobs:
         """Open a job on an answered quote and make its hold invoice; the same quote gives the same job.
 
         Raises:
-            NotFound, QuoteExpired, CreditCeiling, LightningDown
+            NotFound, QuoteExpired, CreditCeiling, TooManyJobs, LightningDown
         """
         if quote.buyer != buyer:
             raise NotFound(f"there is no quote {quote.id}")
@@ -100,6 +114,7 @@ class Jobs:
         async with self._database.write() as tx:
             if (known := await store.by_quote(tx, quote.id)) is not None:
                 return known
+            await self._require_slot(tx, quote.buyer)
             if terms.mode is PaymentMode.CREDIT:
                 await require_below_ceiling(
                     tx, quote.provider, price_msat=terms.price_msat, limits=self._limits
@@ -124,6 +139,18 @@ class Jobs:
                 ),
             )
         return job
+
+    async def _require_slot(self, tx: Transaction, buyer: Pubkey) -> None:
+        """Keep a buyer, and all together, from taking every HTLC slot of the broker's channels."""
+        for whose, most in ((buyer, self._caps.of_buyer), (None, self._caps.of_all)):
+            if await store.count_open(tx, whose) >= most:
+                raise TooManyJobs(
+                    f"{'you have' if whose else 'this broker has'} {most} jobs that are not over",
+                    hint="cancel those that you will not pay, or wait until some are over"
+                    if whose
+                    else "try again in a moment",
+                    context={"limit": most},
+                )
 
     async def cancel(self, caller: Pubkey, job_id: str) -> Job:
         """Take back a job that no provider has started; the HTLC, if any, is returned.

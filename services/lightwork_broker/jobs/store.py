@@ -141,6 +141,7 @@ _FUNDED = (
     .order_by(_job.c.id)
     .limit(sa.bindparam("most"))
 )
+_ALIVE = [status.value for status in JobStatus if not CAPABILITIES[status].terminal]
 _TERMINAL = [status.value for status in JobStatus if CAPABILITIES[status].terminal]
 _OVERDUE = (
     sa.select(_job)
@@ -171,6 +172,14 @@ async def insert(tx: Transaction, job: Job) -> Job:
 async def get(tx: Transaction, job_id: str) -> Job | None:
     row = await tx.one(_GET, the_id=job_id)
     return None if row is None else _read(row)
+
+
+async def count_open(tx: Transaction, buyer: Pubkey | None = None) -> int:
+    """Return how many jobs are not over: of one buyer, or of all."""
+    statement = sa.select(sa.func.count()).select_from(_job).where(_job.c.status.in_(_ALIVE))
+    if buyer is not None:
+        statement = statement.where(_job.c.buyer == buyer)
+    return int(await tx.value(statement))
 
 
 async def by_quote(tx: Transaction, quote_id: QuoteId) -> Job | None:
