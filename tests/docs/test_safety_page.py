@@ -1,0 +1,24 @@
+"""The promises of the safety page are held by tests that exist."""
+
+from __future__ import annotations
+
+import re
+
+from docs_pages import REPOSITORY, inline_codes
+
+PAGE = "docs/safety.md"
+
+
+def test_every_test_that_the_page_names_exists() -> None:
+    named = {code for code in inline_codes(PAGE) if code.startswith("test_")}
+    text = "\n".join(file.read_text() for file in (REPOSITORY / "tests").rglob("test_*.py"))
+    existing = set(re.findall(r"^(?:async )?def (test_\w+)", text, re.MULTILINE))
+    assert len(named) > 20
+    assert named - existing == set()
+
+
+def test_every_setting_that_the_page_names_is_one() -> None:
+    settings = (REPOSITORY / "services" / "lightwork_broker" / "settings.py").read_text()
+    named = {code for code in inline_codes(PAGE) if code.endswith("_msat")}
+    assert named == {"credit_ceiling_msat"}
+    assert all(f"    {name}: " in settings for name in named)
