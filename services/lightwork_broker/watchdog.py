@@ -17,6 +17,8 @@ log = structlog.stdlib.get_logger()
 
 OVERLAP_SECONDS = 60.0
 """What ended this long before the last look is looked at again: it may have been committed after it."""
+FIRST_SECONDS = 3_600.0
+"""How far back the first look goes: a start must not take longer for all that was ever done."""
 
 
 class Watchdog:
@@ -30,7 +32,8 @@ class Watchdog:
         self._clock = clock
         self._gate = gate
         self._seconds = seconds
-        self._since = 0.0
+        # What ended long ago was looked at by an earlier life; all of it is `lightwork broker audit --node`.
+        self._since = clock.now() - FIRST_SECONDS
         self._breached: float | None = None
 
     async def look(self) -> tuple[str, ...]:
