@@ -52,7 +52,7 @@ from lightwork_contracts.wire.problems import ProblemCode
 
 log = structlog.stdlib.get_logger()
 
-GATE_SECONDS = 5.0
+GATE_SECONDS = 1.0
 """How soon a payout that was held back by the gate is looked at again."""
 
 
