@@ -78,6 +78,10 @@ e2e: setup nodes ## Jobs from hire to settlement or refund on real nodes
 kill-matrix: setup ## Each step of each flow, {broker, LND, database} killed, on the simulated network: who lost what
 	@PYTHONPATH=tests $(BIN)/python -m kill_matrix.run $(ARGS)
 
+.PHONY: kill-matrix-regtest
+kill-matrix-regtest: setup nodes ## The same on real bitcoind and LND, hours of it (ARGS="--every 20" for a part)
+	@PYTHONPATH=tests $(BIN)/python -m kill_matrix.run_regtest $(ARGS)
+
 .PHONY: bench
 bench: setup nodes ## A hire through the broker against the same escrow done raw, as a ratio
 	@$(BIN)/python tests/benchmarks/bench.py $(ARGS)

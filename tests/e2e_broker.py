@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx2
+from e2e_lnd_nodes import LndNodes
+from e2e_stage import Nodes
 from e2e_waiting import until
 from pydantic import JsonValue
 
@@ -33,22 +35,20 @@ class BrokerProcess:
 
     def __init__(
         self,
-        network: Network,
+        nodes: Nodes | Network,
         *,
         folder: Path,
         settings: Mapping[str, str | int | float] | None = None,
         command: Sequence[str] = REAL_COMMAND,
     ) -> None:
-        node = network.node("broker")
+        self.nodes: Nodes = LndNodes(nodes) if isinstance(nodes, Network) else nodes
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.data_dir = folder / "data"
         self.log = folder / "broker.log"
         self._command = list(command)
         chosen: dict[str, str | int | float] = {
-            "lnd_address": node.grpc_address,
-            "lnd_tls_cert": str(node.tls_cert),
-            "lnd_macaroon": str(node.role_macaroon),
+            **self.nodes.broker_settings(),
             "data_dir": str(self.data_dir),
             "port": self.port,
             "sweep_seconds": 0.5,

@@ -17,7 +17,6 @@ import uvicorn
 
 from lightwork_broker.app import create_app
 from lightwork_broker.cli import BrokerServer
-from lightwork_broker.lightning.lnd import LndSettings, open_node
 from lightwork_broker.lightning.ports import (
     CreatedInvoice,
     HoldInvoice,
@@ -28,8 +27,9 @@ from lightwork_broker.lightning.ports import (
     RouteEstimate,
 )
 from lightwork_broker.lightning.preimage import Preimage
+from lightwork_broker.lightning.simulated.remote import RemoteNode
 from lightwork_broker.logs import configure
-from lightwork_broker.settings import BrokerSettings
+from lightwork_broker.settings import BrokerSettings, LightningNetwork
 from lightwork_contracts.bolt11 import RouteHint
 from lightwork_contracts.ids import PaymentHash
 from lightwork_contracts.money import Msat
@@ -151,16 +151,24 @@ class CrashingNode:
         await self._node.close()
 
 
-async def serve() -> None:
-    """Serve until ended, as `lightwork broker run` does."""
-    configure(as_json=False)
-    settings = BrokerSettings()
-    real = open_node(
+def open_real(settings: BrokerSettings) -> LightningNode:
+    """Open the node that the settings name, as `lightwork broker run` does."""
+    if settings.network is LightningNetwork.SIMULATED:
+        return RemoteNode(settings.simulated_url)
+    from lightwork_broker.lightning.lnd import LndSettings, open_node
+
+    return open_node(
         LndSettings(
             address=settings.lnd_address, tls_cert=settings.lnd_tls_cert, macaroon=settings.lnd_macaroon
         )
     )
-    node: LightningNode = CrashingNode(real, plan=Path(os.environ[PLAN]))
+
+
+async def serve() -> None:
+    """Serve until ended, as `lightwork broker run` does."""
+    configure(as_json=False)
+    settings = BrokerSettings()
+    node: LightningNode = CrashingNode(open_real(settings), plan=Path(os.environ[PLAN]))
     config = uvicorn.Config(
         create_app(settings, node),
         port=settings.port,

@@ -7,13 +7,14 @@ import time
 from collections.abc import Mapping
 
 import httpx2
-from e2e_client import SignedClient, accepted
+from e2e_client import SignedClient, accepted, new_key
 from e2e_waiting import until
 from e2e_world import World
 from pydantic import JsonValue
 
 from lightwork import Payment
 from lightwork_contracts.bolt11 import read_invoice
+from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.money import Msat, sats
 from lightwork_contracts.signed.commitment import Commitment, sign_commitment
 from lightwork_contracts.signed.event import SignedEvent
@@ -61,7 +62,8 @@ class HandProvider:
     """A key that sells one task, with the provider node's wallet."""
 
     def __init__(self, world: World, *, key: SecretKey | None = None) -> None:
-        self.client = world.client(key=key)
+        self.client = world.seller(key or new_key())
+        self.mode = world.mode
         self.wallet = world.wallets["provider"]
         self._listing: ListingView | None = None
 
@@ -74,6 +76,7 @@ class HandProvider:
     async def publish(self, content: ListingContent, *, created_at: int | None = None) -> httpx2.Response:
         """Send a listing and return the answer, accepted or not."""
         when = int(time.time()) if created_at is None else created_at
+        content = content.model_copy(update={"mode": self.mode})
         event = sign_listing(content, key=self.client.key, created_at=when)
         return await self.client.call("PUT", "/v1/listings", {"event": event.model_dump(mode="json")})
 
@@ -124,21 +127,22 @@ class HandProvider:
     def commit(
         self,
         work: QuoteWork,
-        invoice: str,
+        invoice: str | None,
         *,
         price: Msat = PRICE,
         payment_hash: str | None = None,
         key: SecretKey | None = None,
         changes: Mapping[str, str | int] | None = None,
     ) -> SignedEvent:
-        """Sign a commitment to an invoice, with some fields falsified."""
-        fields: dict[str, str | int] = {
+        """Sign a commitment to an invoice, or to none for a quote in credit mode, with some fields falsified."""
+        fields: dict[str, str | int | None] = {
             "quote_id": work.quote_id,
             "listing_id": work.listing_id,
             "listing_version": work.listing_version,
             "input_hash": work.input_hash,
             "price_msat": price,
-            "payment_hash": payment_hash or read_invoice(invoice).payment_hash,
+            "mode": work.mode,
+            "payment_hash": payment_hash or (None if invoice is None else read_invoice(invoice).payment_hash),
             "invoice": invoice,
             "expires_at": int(time.time()) + work.invoice_expiry_seconds,
             **(changes or {}),
@@ -157,7 +161,8 @@ class HandProvider:
     async def answer_next(self) -> QuoteWork:
         """Answer the next quote as an honest provider would."""
         work = await self.next_quote()
-        accepted(await self.send(work, self.commit(work, await self.invoice(work))))
+        invoice = None if work.mode is PaymentMode.CREDIT else await self.invoice(work)
+        accepted(await self.send(work, self.commit(work, invoice)))
         return work
 
     async def deliver(self, work: JobWork, result: JsonValue, *, epoch: int | None = None) -> httpx2.Response:
@@ -178,10 +183,11 @@ class HandBuyer:
 
     def __init__(self, world: World) -> None:
         self.client: SignedClient = world.client()
+        self.mode = world.mode
         self.wallet = world.wallets["buyer"]
 
     def request(self, listing: ListingView, text: str = "hello") -> dict[str, JsonValue]:
-        return {"listing_id": listing.id, "input": {"text": text}}
+        return {"listing_id": listing.id, "input": {"text": text}, "modes": [self.mode.value]}
 
     async def ask(self, listing: ListingView, text: str = "hello") -> httpx2.Response:
         """Ask for a quote, and return the answer whatever it is."""
@@ -199,7 +205,11 @@ class HandBuyer:
 
     async def hire_task(self, task: str, text: str, *, key: str) -> JobForBuyer:
         """Hire in one call under an Idempotency-Key; the same call again gives the same job."""
-        request: dict[str, JsonValue] = {"task": task, "input": {"text": text}}
+        request: dict[str, JsonValue] = {
+            "task": task,
+            "input": {"text": text},
+            "modes": [self.mode.value],
+        }
         answer = await self.client.post("/v1/jobs", {"request": request}, headers={"Idempotency-Key": key})
         return JobForBuyer.model_validate(answer)
 

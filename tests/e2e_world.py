@@ -9,12 +9,15 @@ from pathlib import Path
 
 from e2e_broker import BrokerProcess
 from e2e_client import SignedClient, new_key
+from e2e_lnd_nodes import LndNodes
 from e2e_money import Money
+from e2e_stage import Stage
 from e2e_waiting import until
 
-from lightwork import Agent, LndWallet, Market, Profile, Runner
+from lightwork import Agent, Market, Profile, Runner
 from lightwork.broker import Broker
 from lightwork.connection import Backoff, BrokerConnection
+from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.signed.keys import SecretKey
 from lightwork_contracts.status import JobStatus
 from lightwork_contracts.wire.jobs import JobForBuyer
@@ -24,12 +27,20 @@ from lightwork_regtest import Network
 class World:
     """What a test needs of one broker: markets, runners, raw clients and the money."""
 
-    def __init__(self, network: Network, broker: BrokerProcess) -> None:
-        self.network = network
+    def __init__(self, stage: Stage | Network, broker: BrokerProcess) -> None:
+        self.stage = Stage(LndNodes(stage)) if isinstance(stage, Network) else stage
+        self.nodes, self.mode = self.stage.nodes, self.stage.mode
         self.broker = broker
-        self.money = Money(network, broker)
-        self.wallets = {name: wallet_of(network, name) for name in ("buyer", "provider")}
+        self.wallets = {name: self.nodes.wallet(name) for name in ("buyer", "provider")}
         self.clients: list[SignedClient] = []
+        self.sellers: dict[str, SignedClient] = {}
+        self.money = Money(self.nodes, broker, sellers=self.sellers.values())
+
+    @property
+    def network(self) -> Network:
+        """The LND nodes' network; a test that asks for it is about LND."""
+        assert isinstance(self.nodes, LndNodes), "there is no LND on this stage"
+        return self.nodes.network
 
     async def close(self) -> None:
         for client in self.clients:
@@ -43,6 +54,18 @@ class World:
         self.clients.append(client)
         return client
 
+    @property
+    def routing_paid(self) -> int | None:
+        """What a settled job says of its routing: the channel is direct, and in credit mode nothing is routed."""
+        return None if self.mode is PaymentMode.CREDIT else 0
+
+    def seller(self, key: SecretKey) -> SignedClient:
+        """Return a raw client of a provider; in credit mode, what it is owed is counted from now on."""
+        client = self.client(key=key)
+        if self.mode is PaymentMode.CREDIT:
+            self.sellers.setdefault(key.public, client)
+        return client
+
     def operator(self) -> SignedClient:
         """Return a client that signs with the broker's own key."""
         return self.client(key=SecretKey.read(self.broker.data_dir / "broker.key"))
@@ -51,7 +74,12 @@ class World:
     async def market(self, *, key: SecretKey | None = None) -> AsyncGenerator[Market]:
         """A buyer with a new key and the buyer node's wallet."""
         profile = Profile(name="test", broker=self.broker.url, key_file=Path("unused"))
-        async with Market(key=key or new_key(), wallet=self.wallets["buyer"], profile=profile) as market:
+        async with Market(
+            key=key or new_key(),
+            wallet=self.wallets["buyer"],
+            profile=profile,
+            allow_credit=self.mode is PaymentMode.CREDIT,
+        ) as market:
             yield market
 
     @asynccontextmanager
@@ -60,13 +88,14 @@ class World:
     ) -> AsyncGenerator[Runner]:
         """A runner in this process, listed and asking for work, stopped at the end."""
         own = key or new_key()
+        self.seller(own)
         # A runner waits up to half a minute between its tries by default: too long for a test.
         broker = Broker(BrokerConnection(self.broker.url, key=own, backoff=Backoff(most=0.5)))
         runner = Runner(
             agents,
             broker=broker,
             key=own,
-            wallet=self.wallets["provider"],
+            wallet=None if self.mode is PaymentMode.CREDIT else self.wallets["provider"],
             concurrency=concurrency,
             finish_seconds=1,
         )
@@ -84,27 +113,6 @@ class World:
             await asyncio.wait({running}, timeout=20)
             running.cancel()
             await broker.close()
-
-    async def mine(self, blocks: int) -> int:
-        """Mine; refused when that would let LND itself act on a held HTLC."""
-        return await asyncio.to_thread(self.network.mine, blocks)
-
-    async def height(self) -> int:
-        return (await asyncio.to_thread(self.network.node("broker").info)).block_height
-
-
-def wallet_of(network: Network, name: str) -> LndWallet:
-    node = network.node(name)
-    return LndWallet.from_files(url=node.rest_url, tls_cert=node.tls_cert, macaroon=node.role_macaroon)
-
-
-def expiry_of(network: Network, payment_hash: str) -> int:
-    """Return the height at which the HTLC that the broker's node holds for this hash expires."""
-    return min(
-        htlc.expiry_height
-        for htlc in network.node("broker").pending_htlcs()
-        if htlc.payment_hash == payment_hash and htlc.incoming
-    )
 
 
 async def until_status(market: Market, job_id: str, *wanted: JobStatus, seconds: float = 20) -> JobForBuyer:

@@ -1,25 +1,52 @@
-"""One broker on the real network for the tests that leave it as they found it."""
+"""One broker on each stage for the tests that leave it as they found it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 
 import e2e_shop
 import pytest
 import pytest_asyncio
 from e2e_broker import BrokerProcess
+from e2e_lnd_nodes import LndNodes
+from e2e_pair import Pair
+from e2e_provider import HandBuyer, HandProvider
+from e2e_simulated_nodes import SimulatedNodes
+from e2e_stage import Stage
 from e2e_world import World
 
 from lightwork import Market
-from lightwork_regtest import Network
+from lightwork_contracts.modes import PaymentMode
+
+
+@pytest_asyncio.fixture(
+    scope="session",
+    loop_scope="session",
+    params=[pytest.param("lnd", marks=pytest.mark.regtest), "simulated", "simulated-credit"],
+)
+async def stage(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncGenerator[Stage]:
+    """The nodes and the mode of payment. A module that is not about all of them names its own, and says why."""
+    kind, _, mode = str(request.param).partition("-")
+    chosen = PaymentMode(mode) if mode else PaymentMode.ESCROW
+    if kind == "lnd":
+        yield Stage(LndNodes(request.getfixturevalue("network")), chosen)
+        return
+    nodes = SimulatedNodes(tmp_path_factory.mktemp("network"))
+    try:
+        await nodes.start()
+        yield Stage(nodes, chosen)
+    finally:
+        await nodes.stop()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def world(network: Network, tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[World]:
+async def world(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[World]:
     """The shared broker, with nobody selling anything yet."""
-    broker = BrokerProcess(network, folder=tmp_path_factory.mktemp("broker"))
+    broker = BrokerProcess(stage.nodes, folder=tmp_path_factory.mktemp("broker"))
     await broker.start()
-    made = World(network, broker)
+    made = World(stage, broker)
     try:
         yield made
     finally:
@@ -39,3 +66,19 @@ async def market(shop: World) -> AsyncGenerator[Market]:
     """A new buyer at the shared broker."""
     async with shop.market() as opened:
         yield opened
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def pair(world: World) -> AsyncGenerator[Pair]:
+    """A buyer and a provider between whom no money may move."""
+    made = Pair(world, HandBuyer(world), HandProvider(world))
+    await made.provider.offer()
+    async with world.money.moves():
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def gates() -> Generator[None]:
+    """Close the gates that an earlier test, perhaps the same one on another stage, has opened."""
+    e2e_shop.close_gates()
+    return

@@ -1,155 +1,26 @@
-"""Listings, inputs, commitments and invoices that a broker must not build a job on."""
+"""Listings, inputs and commitments that a broker must not build a job on."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
 
-import e2e_invoices
 import httpx2
 import pytest
-import pytest_asyncio
 from e2e_client import SignedClient, accepted, new_key, refused
-from e2e_invoices import forged_invoice
-from e2e_provider import PRICE, HandBuyer, HandProvider, advert
-from e2e_world import World
+from e2e_pair import Pair
+from e2e_provider import PRICE, HandProvider, advert
+from e2e_stage import ANY_NODE
 from pydantic import JsonValue
 
-from lightwork_contracts.bolt11 import Network, read_invoice
 from lightwork_contracts.money import Msat
 from lightwork_contracts.signed.listing import FixedPrice, QuotedPrice, sign_listing
 from lightwork_contracts.status import JobStatus
-from lightwork_contracts.wire.jobs import JobForBuyer
 from lightwork_contracts.wire.market import QuoteWork
 from lightwork_contracts.wire.problems import Problem, ProblemCode
 
 P = ProblemCode
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A buyer and a provider between whom no money may move."""
-
-    world: World
-    buyer: HandBuyer
-    provider: HandProvider
-
-    async def asked(self) -> tuple[asyncio.Task[JsonValue], QuoteWork]:
-        """Let the buyer ask, and return the provider's side of it; the task ends as the buyer's refusal."""
-
-        async def ask() -> JsonValue:
-            answer = await self.buyer.ask(self.provider.listing)
-            problem = refused(answer, P.PROVIDER_REFUSED, status=409)
-            return problem.context["cause"]
-
-        asking = asyncio.create_task(ask())
-        return asking, await self.provider.next_quote()
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def pair(world: World) -> AsyncGenerator[Pair]:
-    made = Pair(world, HandBuyer(world), HandProvider(world))
-    await made.provider.offer()
-    async with world.money.moves():
-        yield made
-
-
-# --- the provider's invoice -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("invoice", "code"),
-    [
-        pytest.param(lambda: forged_invoice(network=Network.MAINNET), P.INVOICE_NETWORK, id="mainnet"),
-        pytest.param(lambda: forged_invoice(network=Network.SIGNET), P.INVOICE_NETWORK, id="signet"),
-        pytest.param(lambda: forged_invoice(amount_msat=None), P.INVOICE_NO_AMOUNT, id="no-amount"),
-        pytest.param(
-            lambda: forged_invoice(amount_msat=Msat(PRICE + 1)), P.INVOICE_AMOUNT, id="one-msat-more"
-        ),
-        pytest.param(
-            lambda: forged_invoice(amount_msat=Msat(PRICE - 1)), P.INVOICE_AMOUNT, id="one-msat-less"
-        ),
-        pytest.param(
-            lambda: forged_invoice(age_seconds=7_200, expiry_seconds=3_600), P.INVOICE_EXPIRED, id="expired"
-        ),
-        pytest.param(
-            lambda: forged_invoice(expiry_seconds=600), P.INVOICE_EXPIRES_TOO_SOON, id="expires-too-soon"
-        ),
-        pytest.param(lambda: forged_invoice(final_cltv=145), P.INVOICE_CLTV, id="locks-for-too-long"),
-        pytest.param(lambda: forged_invoice(final_cltv=2**31), P.INVOICE_CLTV, id="locks-for-ever"),
-        pytest.param(
-            lambda: forged_invoice(features=frozenset({8, 14, 31})), P.INVOICE_FEATURES, id="unknown-feature"
-        ),
-        pytest.param(forged_invoice, P.NO_ROUTE, id="no-such-node"),
-    ],
-)
-async def test_an_invoice_that_cannot_be_wrapped_is_refused(
-    pair: Pair, invoice: Callable[[], str], code: ProblemCode
-) -> None:
-    asking, work = await pair.asked()
-    event = pair.provider.commit(work, invoice())
-    refused(await pair.provider.send(work, event), code, status=422)
-    assert await asking == code
-
-
-@pytest.mark.parametrize("text", ["lnbcrt1garbage", "nonsense", "lnbcrt100n1" + "q" * 200])
-async def test_an_invoice_that_cannot_be_read_is_refused(pair: Pair, text: str) -> None:
-    asking, work = await pair.asked()
-    event = pair.provider.commit(work, text, payment_hash=e2e_invoices.new_hash())
-    refused(await pair.provider.send(work, event), P.INVOICE_MALFORMED, status=422)
-    assert await asking == P.INVOICE_MALFORMED
-
-
-async def test_an_invoice_with_one_letter_changed_is_refused(pair: Pair) -> None:
-    asking, work = await pair.asked()
-    good = await pair.provider.invoice(work)
-    bad = good[:-1] + ("q" if good[-1] != "q" else "p")
-    event = pair.provider.commit(work, bad, payment_hash=read_invoice(good).payment_hash)
-    refused(await pair.provider.send(work, event), P.INVOICE_MALFORMED, status=422)
-    await asking
-
-
-async def test_an_invoice_of_the_brokers_own_node_is_refused(pair: Pair) -> None:
-    asking, work = await pair.asked()
-    own = await asyncio.to_thread(pair.world.network.node("broker").add_invoice, PRICE)
-    answer = await pair.provider.send(work, pair.provider.commit(work, own))
-    refused(answer, P.INVOICE_OWN_NODE, status=422)
-    assert await asking == P.INVOICE_OWN_NODE
-
-
-async def test_an_invoice_with_another_hash_than_the_committed_one_is_refused(pair: Pair) -> None:
-    asking, work = await pair.asked()
-    event = pair.provider.commit(
-        work, await pair.provider.invoice(work), payment_hash=e2e_invoices.new_hash()
-    )
-    refused(await pair.provider.send(work, event), P.INVOICE_HASH, status=422)
-    assert await asking == P.INVOICE_HASH
-
-
-async def test_a_payment_hash_guards_one_job_in_its_life(pair: Pair) -> None:
-    asking = asyncio.create_task(pair.buyer.ask(pair.provider.listing))
-    first = await pair.provider.next_quote()
-    invoice = await pair.provider.invoice(first)
-    accepted(await pair.provider.send(first, pair.provider.commit(first, invoice)))
-    quote_id = accepted(await asking)["id"]
-
-    # Quoted, and nothing more: another quote cannot have it.
-    again, work = await pair.asked()
-    refused(
-        await pair.provider.send(work, pair.provider.commit(work, invoice)), P.INVOICE_HASH_USED, status=409
-    )
-    assert await again == P.INVOICE_HASH_USED
-
-    # It guards a job now; even when that is over.
-    job = JobForBuyer.model_validate(await pair.buyer.client.post("/v1/jobs", {"quote_id": quote_id}))
-    await pair.buyer.client.post(f"/v1/jobs/{job.id}/cancel")
-    last, work = await pair.asked()
-    refused(
-        await pair.provider.send(work, pair.provider.commit(work, invoice)), P.INVOICE_HASH_USED, status=409
-    )
-    assert await last == P.INVOICE_HASH_USED
+pytestmark = ANY_NODE
 
 
 # --- the provider's commitment --------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from e2e_client import SignedClient, new_key, refused
 from e2e_provider import HandBuyer, HandProvider, advert
+from e2e_stage import ANY_NODE
 from e2e_world import World
 from pydantic import JsonValue
 
@@ -18,6 +19,7 @@ from lightwork_contracts.wire.problems import ProblemCode
 
 P = ProblemCode
 HIRE = "/v1/jobs"
+pytestmark = ANY_NODE
 BODY = json.dumps({"request": {"task": "by-hand", "input": {"text": "hello"}}}).encode()
 
 

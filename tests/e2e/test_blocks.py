@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import e2e_shop
 import pytest
 from e2e_client import accepted
 from e2e_provider import HandBuyer, HandProvider, advert
-from e2e_world import World, expiry_of, until_status
+from e2e_world import World, until_status
 
 from lightwork import JobFailed, Market, PaymentOutcome, sats
 from lightwork_contracts.status import JobStatus
@@ -22,10 +20,10 @@ async def mine_to_the_last_safe_height(world: World, job: JobForBuyer) -> None:
     """Mine until a payout would no longer be safe, which is well before LND acts by itself."""
     escrow = await world.money.escrow(job.id)
     assert escrow.release_by is not None
-    expiry = await asyncio.to_thread(expiry_of, world.network, job.quote.payment_hash)
+    expiry = await world.money.expiry(job.quote.payment_hash)
     assert escrow.min_expiry_height == expiry
     assert escrow.release_by < expiry - LND_ACTS_BEFORE_EXPIRY
-    await world.mine(escrow.release_by - await world.height())
+    await world.nodes.mine(escrow.release_by - await world.nodes.height())
 
 
 async def test_a_funded_job_is_refunded_before_lnd_gives_the_htlc_back_by_itself(world: World) -> None:

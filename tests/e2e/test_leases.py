@@ -15,26 +15,27 @@ import pytest_asyncio
 from e2e_broker import REAL_COMMAND, BrokerProcess
 from e2e_client import accepted, new_key, refused
 from e2e_provider import HandBuyer, HandProvider
+from e2e_stage import Stage
 from e2e_waiting import until
 from e2e_world import World, until_status
 
 from lightwork import PaymentOutcome, sats
+from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.signed.keys import SecretKey
 from lightwork_contracts.status import JobStatus
 from lightwork_contracts.wire.problems import ProblemCode
-from lightwork_regtest import Network
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def hasty(network: Network, tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[World]:
+async def hasty(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[World]:
     """A broker with leases of one second and five seconds to pay."""
     broker = BrokerProcess(
-        network,
+        stage.nodes,
         folder=tmp_path_factory.mktemp("hasty"),
         settings={"lease_seconds": 1, "pay_seconds": 5},
     )
     await broker.start()
-    world = World(network, broker)
+    world = World(stage, broker)
     try:
         yield world
     finally:
@@ -44,19 +45,17 @@ async def hasty(network: Network, tmp_path_factory: pytest.TempPathFactory) -> A
 
 def run_shop(world: World, *, key_file: Path, log: Path) -> subprocess.Popen[bytes]:
     """Start `lightwork run` on the shop, as a provider would."""
-    node = world.network.node("provider")
     env = {
         **world.broker.env,
+        **world.nodes.wallet_environment("provider"),
         "LIGHTWORK_BROKER": world.broker.url,
         "LIGHTWORK_KEY_FILE": str(key_file),
-        "LIGHTWORK_LND_REST": node.rest_url,
-        "LIGHTWORK_LND_TLS_CERT": str(node.tls_cert),
-        "LIGHTWORK_LND_MACAROON": str(node.role_macaroon),
         "XDG_CONFIG_HOME": str(key_file.parent),
     }
+    credit = ["--credit"] if world.mode is PaymentMode.CREDIT else []
     with log.open("wb") as output:
         return subprocess.Popen(
-            [REAL_COMMAND[0], "run", e2e_shop.__file__], env=env, stdout=output, stderr=output
+            [REAL_COMMAND[0], "run", *credit, e2e_shop.__file__], env=env, stdout=output, stderr=output
         )
 
 
@@ -66,6 +65,7 @@ async def test_a_killed_runners_job_goes_to_the_next_run_of_the_same_agent(
     text, key_file = "killed runner", tmp_path / "agent.key"
     new_key().create_file(key_file)
     async with hasty.money.moves() as moved, hasty.market() as market:
+        hasty.seller(SecretKey.read(key_file))
         child = run_shop(hasty, key_file=key_file, log=tmp_path / "runner.log")
         try:
             await until_online(hasty, SecretKey.read(key_file), child, log=tmp_path / "runner.log")
@@ -122,7 +122,7 @@ async def test_a_job_that_is_not_paid_in_time_expires_and_its_invoice_is_dead(ha
         ended = await buyer.until(job.id, JobStatus.EXPIRED)
         assert ended.error is not None
         assert ended.error.code == "unpaid"
-        # LND does not even begin to pay what has expired, and the wallet does not call that a failed payment.
+        # A node does not even begin to pay what has expired, and the wallet does not call that a failed payment.
         assert (await buyer.pay(job)).outcome is not PaymentOutcome.SUCCEEDED
         assert await provider.ask(max_quotes=0, wait_seconds=0) == ()
 

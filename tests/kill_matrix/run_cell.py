@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import structlog.testing
 from kill_matrix.cells import Aftermath, Cell
 from kill_matrix.flows import Flow
-from kill_matrix.parties import Buyer, Provider
+from kill_matrix.parties import PROVIDER, Buyer, Provider
 from kill_matrix.process import Gone, Host, owned_task
 from kill_matrix.steps import Kind, Moment, Step, Steps
 from kill_matrix.verdict import Facts, Finding, Money, judge
@@ -23,6 +23,7 @@ from kill_matrix.watched import AnswerLost
 
 from lightwork_broker.audit import audit
 from lightwork_broker.db.migrate import migrate
+from lightwork_broker.ledger.rules import balance_account
 from lightwork_broker.lightning.simulated import Policy, SimulatedNetwork
 from lightwork_contracts.money import Msat, sats
 
@@ -278,6 +279,7 @@ class _Story:
             jobs=jobs,
             withdrawals=withdrawals,
             books=books,
+            owed_msat=-books.balances.get(balance_account(PROVIDER), 0),
             secrets=tuple(secrets),
         )
 

@@ -8,11 +8,10 @@ from typing import Any
 
 from kill_matrix.cells import Aftermath, Cell
 from kill_matrix.flows import PRICE_MSAT, WITHDRAWN_MSAT, Flow
-from kill_matrix.parties import PROVIDER
 from kill_matrix.watched import Killed
 
 from lightwork_broker.audit import Audit
-from lightwork_broker.ledger.rules import LOSSES, NODE, balance_account
+from lightwork_broker.ledger.rules import LOSSES, NODE
 from lightwork_contracts.modes import PaymentMode
 
 OVER = frozenset({"settled", "refunded", "expired"})
@@ -45,7 +44,7 @@ class Money:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What was seen at the end of a run."""
+    """What was seen at the end of a run. The books hold what this run has added to them."""
 
     moved: Money
     waiting: int
@@ -53,6 +52,7 @@ class Facts:
     jobs: Sequence[dict[str, Any]]
     withdrawals: Sequence[dict[str, Any]]
     books: Audit
+    owed_msat: int
     secrets: tuple[str, ...]
 
 
@@ -80,7 +80,7 @@ def judge(facts: Facts, *, flow: Flow, cell: Cell | None, logs: Sequence[Any]) -
     """Compare what was seen with what must be."""
     breaches: list[str] = list(facts.books.breaches)
     moved, credit = facts.moved, flow.mode is PaymentMode.CREDIT
-    owed = -facts.books.balances.get(balance_account(PROVIDER), 0)
+    owed = facts.owed_msat
     losses = facts.books.balances.get(LOSSES, 0)
     withdrawn = sum(int(w["amount_msat"]) for w in facts.withdrawals if w["status"] == "paid")
     fees = sum(int(w["fee_paid_msat"] or 0) for w in facts.withdrawals if w["status"] == "paid")

@@ -34,7 +34,8 @@ imported = []
 for root in {roots!r}:
     package = importlib.import_module(root)
     for module in pkgutil.walk_packages(package.__path__, root + "."):
-        if not module.name.endswith(("__main__", "migrations.env")):
+        # Not for import: a program, alembic's, and what only pytest loads.
+        if not module.name.endswith(("__main__", "migrations.env", "pytest_plugin")):
             importlib.import_module(module.name)
             imported.append(module.name)
 print(json.dumps(imported))

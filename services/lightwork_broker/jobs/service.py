@@ -158,6 +158,17 @@ class Jobs:
         Raises:
             NotFound, Forbidden, WrongStatus
         """
+        job = await self._cancellable(caller, job_id)
+        if job.status is JobStatus.OPEN:
+            if await self._cancelled_unpaid(job):
+                return await self._settled_down(job.id)
+            job = await self._cancellable(caller, job_id)  # the payment came meanwhile
+        await self._refund(
+            job, JobChange.CANCELLED, actor=Actor.BUYER, code="cancelled", message="cancelled by the buyer"
+        )
+        return await self._settled_down(job.id)
+
+    async def _cancellable(self, caller: Pubkey, job_id: str) -> Job:
         job = await self.of_buyer(caller, job_id)
         if not CAPABILITIES[job.status].buyer_may_cancel:
             raise WrongStatus(
@@ -165,16 +176,16 @@ class Jobs:
                 hint=CAPABILITIES[job.status].meaning,
                 context={"status": job.status.value},
             )
-        if job.status is JobStatus.OPEN:
-            async with self._database.write() as tx:
-                await self._still(tx, job)
-                await store.note_error(tx, job, code="cancelled", message="cancelled by the buyer")
-                await self._escrows.ask_cancel(tx, job.id, reason="cancelled by the buyer")
-            return await self._settled_down(job.id)
-        await self._refund(
-            job, JobChange.CANCELLED, actor=Actor.BUYER, code="cancelled", message="cancelled by the buyer"
-        )
-        return await self._settled_down(job.id)
+        return job
+
+    async def _cancelled_unpaid(self, job: Job) -> bool:
+        """Cancel an open job; False if it is open no more."""
+        async with self._database.write() as tx:
+            if not await self._is_still(tx, job):
+                return False
+            await store.note_error(tx, job, code="cancelled", message="cancelled by the buyer")
+            await self._escrows.ask_cancel(tx, job.id, reason="cancelled by the buyer")
+        return True
 
     async def accept(self, caller: Pubkey, job_id: str) -> Job:
         """Accept a delivered result before the review window ends.
@@ -460,9 +471,12 @@ class Jobs:
 
     async def _still(self, tx: Transaction, job: Job) -> None:
         """Require that a job is as it was read: what is decided on it must not meet another state."""
-        now = await store.get(tx, job.id)
-        if now is None or (now.status, now.epoch) != (job.status, job.epoch):
+        if not await self._is_still(tx, job):
             raise WrongStatus("the job has moved on meanwhile", hint="read it again")
+
+    async def _is_still(self, tx: Transaction, job: Job) -> bool:
+        now = await store.get(tx, job.id)
+        return now is not None and (now.status, now.epoch) == (job.status, job.epoch)
 
     async def _settled_down(self, job_id: JobId) -> Job:
         """Wait a moment for a cancelled escrow to be gone, so that the answer already says so."""

@@ -1,0 +1,261 @@
+"""One cell on real nodes: bitcoind, LND and the broker as processes, killed with SIGKILL."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import secrets
+import shutil
+import sqlite3
+import sys
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager, closing, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from e2e_broker import BrokerProcess
+from e2e_money import NODES
+from e2e_waiting import until
+from e2e_world import World
+from kill_matrix import child
+from kill_matrix.cells import Aftermath, Cell, Victim
+from kill_matrix.flows import Flow
+from kill_matrix.matrix import Result
+from kill_matrix.real_market import CREDIT_KEY, PersistentBuyer, selling
+from kill_matrix.run_cell import SPARE_BLOCKS
+from kill_matrix.steps import Kind, Moment, Step
+from kill_matrix.verdict import Facts, Money, judge
+
+from lightwork_broker.audit import Audit
+from lightwork_broker.ledger.rules import balance_account
+from lightwork_broker.lightning.ports import DEFAULT_HOLD_EXPIRY_DELTA
+from lightwork_regtest import Network
+from lightwork_regtest.nodes.lnd_answers import Empty
+
+FLOW_SECONDS = 60.0
+STRIKE_SECONDS = 30.0
+BLOCKS_WITHOUT_HTLC = 6
+
+
+class NeverCame(AssertionError):
+    """The run went by without the planned step: real nodes do not take the same steps each time."""
+
+
+@dataclass
+class RealMarket:
+    """A broker on real nodes that can be killed at a step, with agents that sell. Made by `open_market`."""
+
+    world: World
+    folder: Path
+
+    @property
+    def broker(self) -> BrokerProcess:
+        return self.world.broker
+
+    async def trace(self, flow: Flow) -> tuple[tuple[Step, ...], float]:
+        """Run a flow that nobody disturbs; return its steps and how long it took."""
+        (self.folder / "trace").unlink(missing_ok=True)
+        begun = time.monotonic()
+        facts = await self._played(flow, child.Plan(id=secrets.token_hex(4)), None)
+        took = time.monotonic() - begun
+        finding = judge(facts, flow=flow, cell=None, logs=())
+        if not finding.is_good:
+            raise AssertionError(f"{flow.name}, with nobody killed: {finding}")
+        lines = (self.folder / "trace").read_text().splitlines()
+        return tuple(_step(json.loads(line)) for line in lines), took
+
+    async def run(self, cell: Cell, *, undisturbed: float) -> Result:
+        """Run a cell.
+
+        Raises:
+            NeverCame: the run did not come to the cell's step.
+        """
+        begun = time.monotonic()
+        step = cell.step
+        plan = child.Plan(
+            id=secrets.token_hex(4),
+            name=step.name,
+            moment=step.moment.value,
+            state=step.state,
+            kills_lnd=cell.takes_down_lnd and not cell.takes_down_broker,
+            keeps=cell.backup is not None,
+        )
+        outage: list[float] = []
+        facts = await self._played(
+            cell.flow, plan, lambda after_job: self._kill(cell, outage, after_job=after_job)
+        )
+        took = time.monotonic() - begun
+        finding = judge(facts, flow=cell.flow, cell=cell, logs=())
+        delay = max(took - sum(outage) - undisturbed, 0.0)
+        return Result(cell, finding, delay_seconds=delay, boot_seconds=sum(outage), took_seconds=took)
+
+    async def _played(
+        self,
+        flow: Flow,
+        plan: child.Plan,
+        kill: Callable[[str], Coroutine[Any, Any, None]] | None,
+    ) -> Facts:
+        """Play a flow under a plan, and return what it has changed."""
+        await self.world.money.until_gone()
+        before, books_before = await self._measure(), await self.world.money.books()
+        file = self.folder / "plan"
+        after_job = self._last_job()
+        replace(plan, after_job=after_job).write(file)
+        buyer = PersistentBuyer(self.world, flow)
+        buying = asyncio.create_task(buyer.run())
+        over = False
+        try:
+            if kill is not None:
+                await self._until_struck(buying)
+                await kill(after_job)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(buying), FLOW_SECONDS)
+                await self.world.money.until_gone()
+                over = True
+        finally:
+            buying.cancel()
+            await asyncio.gather(buying, return_exceptions=True)
+            file.unlink(missing_ok=True)
+        if not over:
+            await asyncio.to_thread(self._give_back)
+        facts = await self._facts(before, books_before, buyer=buyer, over=over)
+        # Books lag behind the wallets by one commit; what they say is asked for until it fits, within a bound.
+        deadline = time.monotonic() + 10
+        while judge(facts, flow=flow, cell=None, logs=()).breaches and time.monotonic() < deadline:
+            await asyncio.sleep(0.5)
+            facts = await self._facts(before, books_before, buyer=buyer, over=over)
+        return facts
+
+    async def _until_struck(self, buying: asyncio.Task[None]) -> None:
+        struck = self.folder / child.STRUCK
+
+        async def reached() -> bool:
+            return struck.exists() or buying.done()
+
+        await until(reached, what="the step is reached", seconds=STRIKE_SECONDS, every=0.02)
+        if not struck.exists():
+            raise NeverCame
+
+    async def _kill(self, cell: Cell, outage: list[float], *, after_job: str) -> None:
+        """Kill while the broker stands still at its step, let blocks pass, and bring everything back."""
+        begun, network = time.monotonic(), self.world.network
+        struck = self.folder / child.STRUCK
+        commits = int(struck.read_text())
+        expiry = await asyncio.to_thread(self._expiry)
+        if cell.takes_down_lnd:
+            await asyncio.to_thread(network.kill_node, "broker")
+        if cell.takes_down_broker:
+            await self.broker.kill()
+        struck.unlink()
+        if cell.aftermath is Aftermath.BLOCKS:
+            await self._mine(expiry)
+        if cell.backup is not None:
+            self._restore(self._choose(cell, commits, after_job=after_job))
+        if cell.takes_down_lnd:
+            await asyncio.to_thread(network.start_node, "broker")
+        if cell.takes_down_broker:
+            await self.broker.restart()
+        outage.append(time.monotonic() - begun)
+
+    def _expiry(self) -> int | None:
+        node = self.world.network.node("broker")
+        found = [htlc.expiry_height for htlc in node.pending_htlcs() if htlc.incoming]
+        return min(found, default=None)
+
+    async def _mine(self, expiry: int | None) -> None:
+        network = self.world.network
+        blocks = BLOCKS_WITHOUT_HTLC
+        if expiry is not None:
+            height = (await asyncio.to_thread(network.node("buyer").info)).block_height
+            blocks = expiry - DEFAULT_HOLD_EXPIRY_DELTA - SPARE_BLOCKS - height
+        if blocks > 0:
+            await asyncio.to_thread(lambda: network.mine(blocks, force=True))
+
+    def _choose(self, cell: Cell, commits: int, *, after_job: str) -> int:
+        """Return the commit to go back to: on real nodes, polls shift the numbers from run to run."""
+        if cell.aftermath is not Aftermath.BACKUP:
+            return max(commits - 1, 0)
+        known = [commit for commit in range(commits) if self._last_job(self._copy(commit)) > after_job]
+        if not known:
+            return max(commits - 1, 0)
+        return known[0 if cell.victim is Victim.DATABASE else 7 * cell.step.number % len(known)]
+
+    def _copy(self, commit: int) -> Path:
+        return self.folder / f"commit-{commit}.sqlite"
+
+    def _restore(self, commit: int) -> None:
+        path = self.broker.data_dir / "broker.sqlite"
+        for ending in ("-wal", "-shm"):
+            path.with_name(f"broker.sqlite{ending}").unlink(missing_ok=True)
+        shutil.copyfile(self._copy(commit), path)
+
+    # --- what it led to ---------------------------------------------------------------------------------
+
+    async def _measure(self) -> Money:
+        read = [asyncio.to_thread(self.world.network.node(name).wealth_msat) for name in NODES]
+        wealth = dict(zip(NODES, await asyncio.gather(*read), strict=True))
+        return Money(wealth["buyer"], wealth["provider"], wealth["broker"])
+
+    async def _facts(self, before: Money, books: Audit, *, buyer: PersistentBuyer, over: bool) -> Facts:
+        after, now = await self._measure(), await self.world.money.books()
+        accounts = {*books.balances, *now.balances}
+        gained = {
+            account: now.balances.get(account, 0) - books.balances.get(account, 0) for account in accounts
+        }
+        jobs: list[dict[str, Any]] = []
+        if buyer.job is not None:
+            query = (
+                "SELECT job.status, escrow.state, escrow.unknown_since FROM job JOIN escrow USING (id) "
+                "WHERE id = ?"
+            )
+            with closing(sqlite3.connect(self.broker.data_dir / "broker.sqlite")) as look:
+                look.row_factory = sqlite3.Row
+                jobs = [dict(row) for row in look.execute(query, (buyer.job.id,))]
+        return Facts(
+            moved=after - before,
+            waiting=0,
+            over=over,
+            jobs=jobs,
+            withdrawals=(),
+            books=replace(now, balances=gained),
+            owed_msat=-gained.get(balance_account(CREDIT_KEY.public), 0),
+            secrets=(),
+        )
+
+    def _last_job(self, path: Path | None = None) -> str:
+        with closing(sqlite3.connect(path or self.broker.data_dir / "broker.sqlite")) as look:
+            found = look.execute("SELECT max(id) FROM job").fetchone()
+        return found[0] or ""
+
+    def _give_back(self) -> None:
+        """Let no later cell pay for this one."""
+        node = self.world.network.node("broker")
+        for htlc in node.pending_htlcs():
+            if htlc.incoming:
+                number = base64.b64encode(bytes.fromhex(htlc.payment_hash)).decode()
+                node.rest.post("/v2/invoices/cancel", Empty, {"payment_hash": number})
+
+
+@asynccontextmanager
+async def open_market(network: Network, folder: Path) -> AsyncGenerator[RealMarket]:
+    """Start the broker that can be killed, with everything on sale."""
+    settings = {"sweep_seconds": 3, "pay_seconds": 60, "forward_seconds": 60}
+    command = (sys.executable, child.__file__)
+    broker = BrokerProcess(network, folder=folder, command=command, settings=settings)
+    broker.env[child.PLAN] = str(folder / "plan")
+    broker.env["PYTHONPATH"] = str(Path(child.__file__).parent.parent)
+    await broker.start()
+    world = World(network, broker)
+    try:
+        async with selling(world):
+            yield RealMarket(world, folder)
+    finally:
+        await world.close()
+        await broker.stop()
+
+
+def _step(values: dict[str, Any]) -> Step:
+    return Step(**{**values, "kind": Kind(values["kind"]), "moment": Moment(values["moment"])})
