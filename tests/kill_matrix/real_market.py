@@ -198,7 +198,7 @@ class PersistentBuyer:
                 await self._call("POST", f"/v1/jobs/{job.id}/reject", {"reason": "wrong"})
             case JobStatus.DISPUTED:
                 ruling: dict[str, JsonValue] = {"release": flow.release, "reason": "looked at it"}
-                await self._call("POST", f"/v1/jobs/{job.id}/rule", ruling, client=self._operator)
+                await self._call("POST", f"/v1/jobs/{job.id}/ruling", ruling, client=self._operator)
             case _:
                 return
 
