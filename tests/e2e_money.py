@@ -14,7 +14,7 @@ from e2e_stage import NODES, Nodes
 from e2e_waiting import until
 
 from lightwork_broker import audit as audits
-from lightwork_broker.db.engine import Database
+from lightwork_broker.db.place import open_database
 from lightwork_broker.escrow import store as escrow_store
 from lightwork_broker.escrow.store import Escrow
 from lightwork_contracts.ids import JobId
@@ -83,7 +83,7 @@ class Money:
 
     async def books(self) -> audits.Audit:
         """Audit the broker's database, as `lightwork broker audit` does, without its start-up time."""
-        database = Database(str(self._broker.data_dir / "broker.sqlite"))
+        database = open_database(str(self._broker.data_dir / "broker.sqlite"))
         try:
             return await audits.audit(database)
         finally:
@@ -91,7 +91,7 @@ class Money:
 
     async def escrow(self, job_id: str) -> Escrow:
         """Read the broker's own row of a job's escrow."""
-        database = Database(str(self._broker.data_dir / "broker.sqlite"))
+        database = open_database(str(self._broker.data_dir / "broker.sqlite"))
         try:
             async with database.read() as tx:
                 escrow = await escrow_store.get(tx, JobId(job_id))

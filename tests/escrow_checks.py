@@ -5,12 +5,11 @@ The numbers I1 to I28 name the invariants of the project's reliability notes.
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from databases import Look, Rows
 from escrow_world import LIMITS, PREIMAGES
 from faulty_node import HOLD_EXPIRY_DELTA, FaultyNode
 from machine_edges import EDGES_OF_MODE, ESCROW_ENDS, JOB_EDGES, JOB_ENDS, STATUSES_OF_ESCROW
@@ -18,29 +17,18 @@ from machine_edges import EDGES_OF_MODE, ESCROW_ENDS, JOB_EDGES, JOB_ENDS, STATU
 from lightwork_broker.lightning.ports import InvoiceState, PayoutStatus
 from lightwork_contracts.ids import PaymentHash
 
-Rows = list[dict[str, Any]]
 MONEY_OUT = (PayoutStatus.IN_FLIGHT, PayoutStatus.SUCCEEDED)
 PAID = ("forwarded", "settled", "lost")
 RELEASED_CREDIT = ("settling", "settled")
 SECRET_TABLES = ("escrow", "escrow_event", "job", "job_event", "quote", "ledger_transaction", "ledger_entry")
 
 
-class Books:
+class Books(Look):
     """A look at the committed rows, past the code under test."""
-
-    def __init__(self, path: Path) -> None:
-        self._connection = sqlite3.connect(path)
-        self._connection.row_factory = sqlite3.Row
-
-    def rows(self, sql: str, *values: str) -> Rows:
-        return [dict(row) for row in self._connection.execute(sql, values)]
 
     def escrow(self, payment_hash: str) -> dict[str, Any] | None:
         found = self.rows("SELECT * FROM escrow WHERE payment_hash = ?", payment_hash)
         return found[0] if found else None
-
-    def close(self) -> None:
-        self._connection.close()
 
 
 @dataclass

@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import structlog.testing
+from databases import Template
 from escrow_checks import Auditor, Books
-from escrow_world import BUYER_KEY, PROVIDER_KEY, Broker, World, fast_folder, open_world
+from escrow_world import BUYER_KEY, PROVIDER_KEY, Broker, World, open_world
+from fast_folder import fast_folder
 from faulty_node import Fault, Outcome
 
 from lightwork_broker.lightning.errors import LightningError
@@ -374,16 +375,17 @@ class Story:
 
 
 @asynccontextmanager
-async def open_story(template: Path, *, brokers: int) -> AsyncGenerator[Story]:
+async def open_story(template: Template, *, brokers: int) -> AsyncGenerator[Story]:
     """Open a world of its own whose every call to the node is watched."""
     with fast_folder() as folder:
         async with open_world(template, folder, brokers=brokers) as world:
-            books = Books(world.path)
+            books = Books(world.place)
             world.node.observer = auditor = Auditor(books, world.node)
+            story = Story(world, books, auditor)
             try:
-                yield Story(world, books, auditor)
+                yield story
             finally:
-                books.close()
+                story.books.close()
 
 
 async def _pass(broker: Broker) -> None:

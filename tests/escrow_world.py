@@ -5,21 +5,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import AsyncGenerator, Coroutine, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from databases import Template
 from faulty_node import HOLD_EXPIRY_DELTA, OWN_NODE, ROUTE_BLOCKS, Crash, FaultyNode, Port
 from pydantic import JsonValue
 
 from lightwork_broker.clock import Ids
 from lightwork_broker.db.engine import Database, Transaction
-from lightwork_broker.db.migrate import migrate
+from lightwork_broker.db.place import is_server, open_database
 from lightwork_broker.errors import BrokerError
 from lightwork_broker.escrow.credit import CreditPreimages
 from lightwork_broker.escrow.reconcile import Reconciler, RecoveryFailed
@@ -140,8 +138,8 @@ class Activity:
 class MortalDatabase(Database):
     """A broker's database; with the broker dead, nothing is committed any more."""
 
-    def __init__(self, path: str, *, activity: Activity, port: Port) -> None:
-        super().__init__(path)
+    def __init__(self, place: str, *, activity: Activity, port: Port) -> None:
+        self._inner = open_database(place)
         self._activity = activity
         self._port = port
 
@@ -149,7 +147,7 @@ class MortalDatabase(Database):
     async def write(self) -> AsyncGenerator[Transaction]:
         self._live()
         with self._activity.busy():
-            async with super().write() as tx:
+            async with self._inner.write() as tx:
                 yield tx
                 self._live()
 
@@ -157,8 +155,18 @@ class MortalDatabase(Database):
     async def read(self) -> AsyncGenerator[Transaction]:
         self._live()
         with self._activity.busy():
-            async with super().read() as tx:
+            async with self._inner.read() as tx:
                 yield tx
+
+    @asynccontextmanager
+    async def scan(self) -> AsyncGenerator[Transaction]:
+        self._live()
+        with self._activity.busy():
+            async with self._inner.scan() as tx:
+                yield tx
+
+    async def close(self) -> None:
+        await self._inner.close()
 
     def _live(self) -> None:
         if self._port.dead:
@@ -169,11 +177,11 @@ class Broker:
     """One broker process: every room that moves money, wired as the composition root does."""
 
     def __init__(
-        self, path: Path, node: FaultyNode, *, clock: ManualClock, ids: Ids, activity: Activity
+        self, place: str, node: FaultyNode, *, clock: ManualClock, ids: Ids, activity: Activity
     ) -> None:
         self.port = Port(node)
         self.up = False
-        self.database = MortalDatabase(str(path), activity=activity, port=self.port)
+        self.database = MortalDatabase(place, activity=activity, port=self.port)
         signals = Signals()
         self.market = Market(
             database=self.database, clock=clock, ids=ids, max_price_msat=LIMITS.max_price_msat
@@ -239,7 +247,8 @@ class Broker:
 class World:
     """The brokers, the node, and everything that was asked of the brokers and is not answered yet."""
 
-    path: Path
+    place: str
+    """Where the database is, as the broker's setting says it."""
     clock: ManualClock
     node: FaultyNode
     activity: Activity
@@ -249,6 +258,12 @@ class World:
     asked: dict[asyncio.Task[object], Broker] = field(default_factory=dict["asyncio.Task[object]", Broker])
     surprises: list[str] = field(default_factory=list[str])
     quotes: int = 0
+
+    @property
+    def path(self) -> Path:
+        """The database's file; a test that asks for it is about SQLite."""
+        assert not is_server(self.place), "there is no file"
+        return Path(self.place)
 
     async def calm(self) -> None:
         """Wait until nothing moves, bury the brokers that crashed meanwhile, and read what was answered."""
@@ -272,7 +287,7 @@ class World:
 
     async def start(self, index: int) -> None:
         if self.brokers[index] is None:
-            broker = Broker(self.path, self.node, clock=self.clock, ids=self.ids, activity=self.activity)
+            broker = Broker(self.place, self.node, clock=self.clock, ids=self.ids, activity=self.activity)
             self.brokers[index] = broker
             await self.ask(broker, broker.boot(), name="boot")
 
@@ -411,32 +426,12 @@ class World:
             await self.stop(index)
 
 
-@contextmanager
-def fast_folder() -> Generator[Path]:
-    """Lend a folder in memory where there is one: the crashes in here are those of a process, not of a disk."""
-    memory = Path("/dev/shm")  # noqa: S108  (the folders made in it are private)
-    place = memory if os.access(memory, os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=place) as folder:
-        yield Path(folder)
-
-
-def make_template(folder: Path) -> Path:
-    """Return a migrated database with one listing per acceptance, to be copied for each world."""
-    path = folder / "template.sqlite"
-    migrate(str(path))
-    return path
-
-
 @asynccontextmanager
-async def open_world(template: Path, folder: Path, *, brokers: int) -> AsyncGenerator[World]:
+async def open_world(template: Template, folder: Path, *, brokers: int) -> AsyncGenerator[World]:
     """Open a world of its own on a copy of the template, with its brokers running."""
-    path = folder / "broker.sqlite"
-    for ending in ("", "-wal", "-shm"):
-        (folder / f"broker.sqlite{ending}").unlink(missing_ok=True)
-    shutil.copyfile(template, path)
     clock = ManualClock()
     world = World(
-        path=path,
+        place=template.copy(folder),
         clock=clock,
         node=FaultyNode(clock),
         activity=Activity(),

@@ -385,9 +385,11 @@ class Port:
                 raise LightningUnavailable("the stream of invoice states ended before a final one")
             if hold is None:
                 raise InvoiceNotFound("the node has no invoice under this payment hash")
-            seen = self._node.look(payment_hash)
+            state, seen = hold.state, self._node.look(payment_hash)
             if seen is not None:
                 yield seen
+            if hold.state is not state:
+                continue  # it changed while whoever watches was busy with the last news
             if hold.state.is_final:
                 return
             waiter = asyncio.get_running_loop().create_future()

@@ -2,8 +2,9 @@
 
 What stands before a block says what it is:
 
-    <!-- snippet: file NAME -->             written to NAME
+    <!-- snippet: file NAME -->             written to NAME (`~` is the reader's home)
     <!-- snippet: run -->                   run in the page's shell; it must succeed
+    <!-- snippet: prints -->                what the block before printed: each line of this stands in it
     <!-- snippet: terminal until URL -->    run in a terminal of its own, until URL answers and to the end
     <!-- snippet: not run, REASON -->       not run
 """
@@ -22,13 +23,18 @@ import httpx2
 from docs_pages import REPOSITORY, fences
 
 BIN = REPOSITORY / ".venv" / "bin"
+OURS = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHONPATH", "VIRTUAL_ENV", "CI")
 RUN_SECONDS = 170
 READY_SECONDS = 60.0
 
 
 def surroundings(folder: Path, *, port: int, **more: str) -> dict[str, str]:
     """What a reader's shell holds: a home of its own, our programs, and a broker's port that is free."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LIGHTWORK_", "XDG_"))}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("LIGHTWORK_", "XDG_")) and name not in OURS
+    }
     return kept | {
         "HOME": str(folder / "home"),
         "XDG_CONFIG_HOME": str(folder / "home" / ".config"),
@@ -49,14 +55,25 @@ def free_port() -> int:
 class PageSession:
     """One reader of one page."""
 
-    def __init__(self, page: str, *, folder: Path, more: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        page: str,
+        *,
+        folder: Path,
+        where: Path | None = None,
+        more: Mapping[str, str] | None = None,
+        seconds: float = RUN_SECONDS,
+    ) -> None:
         self.page = page
         self.folder = folder
+        self._where = where or folder
+        self._seconds = seconds
         (folder / "home").mkdir()
         self.port = free_port()
         self.env = surroundings(folder, port=self.port, **(more or {}))
         self._terminals: list[subprocess.Popen[bytes]] = []
         self.output = ""
+        self._last = ""
 
     def play(self) -> None:
         """Do what the page says, from top to bottom."""
@@ -65,17 +82,31 @@ class PageSession:
                 kind, _, rest = fence.marker.partition(" ")
                 match kind:
                     case "file":
-                        file = self.folder / rest
+                        file = self._file(rest)
                         file.parent.mkdir(parents=True, exist_ok=True)
                         file.write_text(fence.code)
                     case "run":
                         self._run(fence.code)
+                    case "prints":
+                        self._compare(fence.code)
                     case "terminal":
                         self._open(fence.code, ready=rest.removeprefix("until ").strip(), number=number)
                     case _:
                         continue
         finally:
             self.close()
+
+    def _file(self, name: str) -> Path:
+        return self.folder / "home" / name[2:] if name.startswith("~/") else self._where / name
+
+    def _compare(self, shown: str) -> None:
+        printed = " ".join(self._last.split())
+        missing = [
+            line
+            for line in shown.splitlines()
+            if not all(" ".join(part.split()) in printed for part in line.split("..."))
+        ]
+        assert not missing, f"{self.page} shows {missing}, but what came was:\n{self._last}"
 
     def close(self) -> None:
         """End the terminals, last first, as a reader does with Ctrl-C; each must end by itself."""
@@ -94,16 +125,17 @@ class PageSession:
     def _run(self, code: str) -> None:
         # What one block exports or where it goes to is still so in the next: a page is one shell.
         state = self.folder / "home" / ".shell"
-        script = f"set -euo pipefail\n[ -f {state} ] && . {state}\n{code}\nexport -p > {state}\n"
+        script = f"set -aeuo pipefail\n[ -f {state} ] && . {state}\n{code}\n{{ export -p; declare -f; }} > {state}\n"
         done = subprocess.run(
             ["bash", "-c", script],
-            cwd=self.folder,
+            cwd=self._where,
             env=self.env,
             capture_output=True,
             text=True,
-            timeout=RUN_SECONDS,
+            timeout=self._seconds,
             check=False,
         )
+        self._last = done.stdout
         self.output += done.stdout
         assert done.returncode == 0, (
             f"{self.page}:\n{code}\n--- gave {done.returncode}\n"
@@ -114,8 +146,8 @@ class PageSession:
         log = self.folder / f"terminal-{number}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                ["bash", "-c", f"exec {code.strip()}"],
-                cwd=self.folder,
+                ["bash", "-c", self._in_new_terminal(code)],
+                cwd=self._where,
                 env=self.env,
                 stdout=out,
                 stderr=out,
@@ -129,6 +161,11 @@ class PageSession:
                 assert process.poll() is None, f"{code} ended:\n{log.read_text()}"
                 assert time.monotonic() < deadline, f"{url} does not answer:\n{log.read_text()}"
                 process_pause()
+
+    def _in_new_terminal(self, code: str) -> str:
+        """The last line is what runs until Ctrl-C; what stands before it, such as `. FILE`, prepares it."""
+        *before, last = code.strip().splitlines()
+        return "\n".join(["set -eu", *before, f"exec {last}"])
 
     def _logs(self) -> str:
         logs = sorted(self.folder.glob("terminal-*.log"))

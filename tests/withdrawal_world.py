@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from databases import Template
 
 from lightwork_broker.accounts import store
 from lightwork_broker.accounts.service import AccountLimits, Accounts
@@ -15,6 +16,7 @@ from lightwork_broker.accounts.store import Withdrawal
 from lightwork_broker.audit import Audit, audit
 from lightwork_broker.clock import Ids
 from lightwork_broker.db.engine import Database, Transaction
+from lightwork_broker.db.place import open_database
 from lightwork_broker.ledger import store as ledger
 from lightwork_broker.ledger.rules import NODE, Entry, Posting, balance_account
 from lightwork_broker.lightning.simulated import ManualTime, PlannedFaults, SimulatedNetwork
@@ -34,15 +36,44 @@ async def _nothing_pending(tx: Transaction, agent: Pubkey) -> int:
     return 0
 
 
+class CountedDatabase(Database):
+    """A database that knows how many of its transactions are open."""
+
+    def __init__(self, inner: Database) -> None:
+        self._inner = inner
+        self.open = 0
+
+    @asynccontextmanager
+    async def _counted(self, door: AbstractAsyncContextManager[Transaction]) -> AsyncGenerator[Transaction]:
+        self.open += 1
+        try:
+            async with door as tx:
+                yield tx
+        finally:
+            self.open -= 1
+
+    def write(self) -> AbstractAsyncContextManager[Transaction]:
+        return self._counted(self._inner.write())
+
+    def read(self) -> AbstractAsyncContextManager[Transaction]:
+        return self._counted(self._inner.read())
+
+    def scan(self) -> AbstractAsyncContextManager[Transaction]:
+        return self._counted(self._inner.scan())
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
 @dataclass
 class WithdrawalWorld:
     """What is owed, who owes it, and the network on which it is paid."""
 
-    path: Path
+    place: str
     clock: ManualTime
     faults: PlannedFaults
     network: SimulatedNetwork
-    database: Database
+    database: CountedDatabase
     limits: AccountLimits
     accounts: list[Accounts] = field(default_factory=list[Accounts])
     first_balance: int = 0
@@ -77,16 +108,11 @@ class WithdrawalWorld:
 
     async def settle_down(self) -> None:
         """Let everything run until nothing moves by itself: what waits, waits for the manual clock."""
-        for _ in range(300):
-            await asyncio.sleep(0)
+        quiet = 0
         async with asyncio.timeout(20):
-            while self._writing():
-                await asyncio.sleep(0.001)
-                for _ in range(100):
-                    await asyncio.sleep(0)
-
-    def _writing(self) -> bool:
-        return self.database._turn.locked() or bool(self.database._committing)
+            while quiet < 300:
+                await asyncio.sleep(0.001 if self.database.open else 0)
+                quiet = 0 if self.database.open else quiet + 1
 
     async def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)
@@ -121,18 +147,17 @@ class WithdrawalWorld:
 
 @asynccontextmanager
 async def open_withdrawals(
-    folder: Path, template: Path, *, limits: AccountLimits | None = None
+    folder: Path, template: Template, *, limits: AccountLimits | None = None
 ) -> AsyncGenerator[WithdrawalWorld]:
     """Open a world in which `OWED` msat are owed to `AGENT`; no broker runs yet."""
-    path = folder / "broker.sqlite"
-    shutil.copyfile(template, path)
+    place = template.copy(folder)
     clock, faults = ManualTime(), PlannedFaults()
     network = SimulatedNetwork(seed=b"withdraw", clock=clock, faults=faults)
     for name in ("broker", "router", "payee"):
         network.add_node(name)
     network.open_channel("broker", "router", capacity_msat=CAPACITY)
     network.open_channel("router", "payee", capacity_msat=CAPACITY)
-    database = Database(str(path))
+    database = CountedDatabase(open_database(place))
     owed = Posting(
         key="settle:job", cause="work", entries=(Entry(NODE, OWED), Entry(balance_account(AGENT), -OWED))
     )
@@ -148,7 +173,7 @@ async def open_withdrawals(
         day_msat_of_all=Msat(0),
         open_at_once=3,
     )
-    world = WithdrawalWorld(path, clock, faults, network, database, limits or default)
+    world = WithdrawalWorld(place, clock, faults, network, database, limits or default)
     world.first_balance = await node.local_balance_msat()
     try:
         yield world

@@ -19,7 +19,7 @@ from lightwork_broker.accounts.service import AccountLimits, Accounts
 from lightwork_broker.body_limit import BodyLimit
 from lightwork_broker.clock import Clock, Ids, SystemClock
 from lightwork_broker.db.engine import Database
-from lightwork_broker.db.migrate import migrate
+from lightwork_broker.db.place import migrate, open_database
 from lightwork_broker.escrow import store as escrow_store
 from lightwork_broker.escrow.credit import CreditPreimages
 from lightwork_broker.escrow.reconcile import Reconciler, probe_permissions
@@ -113,16 +113,16 @@ async def build(
 ) -> Rooms:
     """Build the rooms in the order in which they may know each other, on a migrated database.
 
-    Without a `database`, which is migrated already, the file in the data directory is opened.
+    Without a `database`, which is migrated already, the one of the settings is opened.
 
     Raises:
         LightningUnavailable: the node gives no answer.
     """
     directory = settings.directory()
     if database is None:
-        database_path = str(directory / "broker.sqlite")
-        await asyncio.to_thread(migrate, database_path)
-        database = Database(database_path)
+        place = settings.database_place()
+        await asyncio.to_thread(migrate, place)
+        database = open_database(place)
     key = keys.load_or_create(directory / "broker.key")
     summary = await _summary(node, patience_seconds=settings.node_patience_seconds)
     limits = limits_of(settings, summary)

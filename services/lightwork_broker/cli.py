@@ -27,8 +27,8 @@ from uvicorn.loops.auto import auto_loop_factory
 from lightwork_broker import audit as audits
 from lightwork_broker import keys
 from lightwork_broker.app import create_app, create_network_app, redirect_wallets
-from lightwork_broker.db.engine import Database
-from lightwork_broker.db.migrate import migrate
+from lightwork_broker.db.engine import DatabaseUnavailable
+from lightwork_broker.db.place import DriverMissing, migrate, open_database
 from lightwork_broker.lightning.errors import LightningError
 from lightwork_broker.lightning.ports import LightningNode
 from lightwork_broker.logs import configure
@@ -169,6 +169,9 @@ async def _serve_simulated(settings: BrokerSettings) -> Exit:
     from lightwork_broker.lightning.simulated.api import simulated_router
     from lightwork_broker.lightning.simulated.wallets import SimulatedWallets
 
+    if settings.database.get_secret_value():
+        err.print("[red]play money that ends with this process is not for a database that stays[/]")
+        return Exit.USAGE
     with TemporaryDirectory(prefix="lightwork-simulated-") as folder:
         if "data_dir" not in settings.model_fields_set:
             settings = settings.model_copy(update={"data_dir": Path(folder)})
@@ -293,6 +296,12 @@ def audit(
     except LightningError as error:
         err.print(f"[red]the node gives no answer[/]: {error}")
         raise typer.Exit(Exit.AWAY) from None
+    except DatabaseUnavailable as error:
+        err.print(f"[red]the database gives no answer[/]: {error}")
+        raise typer.Exit(Exit.AWAY) from None
+    except DriverMissing as error:
+        err.print(f"[red]{error}[/]")
+        raise typer.Exit(Exit.USAGE) from None
     if as_json:
         typer.echo(json.dumps(asdict(report)))
     else:
@@ -307,9 +316,9 @@ def audit(
 
 
 async def _audit(settings: BrokerSettings, *, with_node: bool) -> audits.Audit:
-    path = str(settings.directory() / "broker.sqlite")
-    await asyncio.to_thread(migrate, path)
-    database = Database(path)
+    place = settings.database_place()
+    await asyncio.to_thread(migrate, place)
+    database = open_database(place)
     try:
         report = await audits.audit(database)
         if with_node:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, SecretStr, StringConstraints, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lightwork_contracts.ids import HEX32
@@ -35,6 +35,10 @@ class BrokerSettings(BaseSettings):
         default=(), description="URLs under which clients reach this broker; host and port if empty"
     )
     data_dir: Path = Field(default=Path("~/.local/share/lightwork/broker"))
+    database: SecretStr = Field(
+        default=SecretStr(""),
+        description="postgresql://... that several brokers may share; if empty, a file in the data directory",
+    )
     operators: tuple[Annotated[str, StringConstraints(pattern=HEX32)], ...] = Field(
         default=(), description="keys that may rule on disputes, besides our own"
     )
@@ -113,6 +117,18 @@ class BrokerSettings(BaseSettings):
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.chmod(0o700)
         return path
+
+    @field_validator("database")
+    @classmethod
+    def _is_a_server(cls, value: SecretStr) -> SecretStr:
+        url = value.get_secret_value()
+        if url and not url.startswith(("postgresql://", "postgres://")):
+            raise ValueError("not a URL of PostgreSQL: postgresql://user@host:port/name")
+        return value
+
+    def database_place(self) -> str:
+        """Return the server's URL, which is a secret, or the path of the file in the data directory."""
+        return self.database.get_secret_value() or str(self.directory() / "broker.sqlite")
 
     def served_origins(self) -> tuple[str, ...]:
         """Return the origins that a signed URL may begin with."""

@@ -23,7 +23,7 @@ from kill_matrix.watched import AnswerLost, Life, WatchedDatabase, WatchedNode
 
 from lightwork_broker.app import create_app
 from lightwork_broker.cli import BrokerServer
-from lightwork_broker.db.migrate import migrate
+from lightwork_broker.db.place import migrate
 from lightwork_broker.lightning.lnd import LndSettings, open_node
 from lightwork_broker.logs import configure
 from lightwork_broker.settings import BrokerSettings

@@ -22,7 +22,7 @@ from kill_matrix.virtual_time import LoopTime, VirtualLoop
 from kill_matrix.watched import AnswerLost
 
 from lightwork_broker.audit import audit
-from lightwork_broker.db.migrate import migrate
+from lightwork_broker.db.place import migrate
 from lightwork_broker.ledger.rules import balance_account
 from lightwork_broker.lightning.simulated import Policy, SimulatedNetwork
 from lightwork_contracts.money import Msat, sats

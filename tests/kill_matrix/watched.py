@@ -9,7 +9,8 @@ from typing import TypeVar
 import sqlalchemy as sa
 from kill_matrix.steps import Kind, Moment, Steps
 
-from lightwork_broker.db.engine import Database, Transaction
+from lightwork_broker.db.engine import Transaction
+from lightwork_broker.db.sqlite import SqliteDatabase
 from lightwork_broker.lightning.errors import LightningUnavailable
 from lightwork_broker.lightning.ports import (
     CreatedInvoice,
@@ -56,7 +57,7 @@ class Life:
         self.require()
 
 
-class WatchedDatabase(Database):
+class WatchedDatabase(SqliteDatabase):
     """A broker's database. A transaction whose process dies before the commit leaves no trace."""
 
     def __init__(self, path: str, *, life: Life) -> None:

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
+from databases import Template
 from escrow_story import OPS, Op, open_story
-from escrow_world import fast_folder, make_template
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -30,13 +27,7 @@ ops = st.builds(
 )
 
 
-@pytest.fixture(scope="module")
-def template() -> Iterator[Path]:
-    with fast_folder() as folder:
-        yield make_template(folder)
-
-
-async def _play(template: Path, script: list[Op], *, brokers: int) -> list[str]:
+async def _play(template: Template, script: list[Op], *, brokers: int) -> list[str]:
     async with open_story(template, brokers=brokers) as story:
         for op in (Op("hire", number=sum(op.number for op in script)), *script):
             if breaches := await story.play(op):
@@ -51,5 +42,5 @@ async def _play(template: Path, script: list[Op], *, brokers: int) -> list[str]:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     print_blob=True,
 )
-def test_no_fault_costs_anybody_money(template: Path, script: list[Op], brokers: int) -> None:
+def test_no_fault_costs_anybody_money(template: Template, script: list[Op], brokers: int) -> None:
     assert asyncio.run(_play(template, script, brokers=brokers)) == []

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from escrow_world import fast_folder, make_template
+from databases import Template
+from fast_folder import fast_folder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lightwork_broker.db.engine import Database
+from lightwork_broker.db.place import open_database
 from lightwork_broker.ledger import store
 from lightwork_broker.ledger.rules import (
     FEES,
@@ -43,12 +41,6 @@ not_money = st.one_of(
     st.just("5"),
     st.none(),
 )
-
-
-@pytest.fixture(scope="module")
-def template() -> Iterator[Path]:
-    with fast_folder() as folder:
-        yield make_template(folder)
 
 
 def _sums(*postings: Posting) -> dict[str, int]:
@@ -145,10 +137,10 @@ postings = st.builds(
 @given(wanted=st.lists(postings, max_size=12))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_balances_are_the_sum_of_what_was_posted_first_under_each_key(
-    template: Path, wanted: list[Posting]
+    template: Template, wanted: list[Posting]
 ) -> None:
-    async def run(path: Path) -> None:
-        database = Database(str(path))
+    async def run(place: str) -> None:
+        database = open_database(place)
         known: dict[str, Posting] = {}
         try:
             for number, posting in enumerate(wanted):
@@ -169,6 +161,4 @@ def test_balances_are_the_sum_of_what_was_posted_first_under_each_key(
             await database.close()
 
     with fast_folder() as folder:
-        path = folder / "ledger.sqlite"
-        shutil.copyfile(template, path)
-        asyncio.run(run(path))
+        asyncio.run(run(template.copy(folder)))

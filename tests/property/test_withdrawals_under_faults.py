@@ -8,12 +8,11 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-from escrow_world import fast_folder, make_template
+from databases import Template
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from withdrawal_world import AGENT, OWED, WithdrawalWorld, open_withdrawals
@@ -51,12 +50,6 @@ class Op:
 
 
 ops = st.builds(Op, name=st.sampled_from(NAMES), number=st.integers(0, 999))
-
-
-@pytest.fixture(scope="module")
-def template() -> Iterator[Path]:
-    with fast_folder() as folder:
-        yield make_template(folder)
 
 
 async def _do(world: WithdrawalWorld, op: Op, invoices: list[str]) -> None:
@@ -160,7 +153,7 @@ async def _heal(world: WithdrawalWorld, invoices: list[str]) -> None:
     assert await world.node_spent() == await world.ledger_spent()
 
 
-async def _play(template: Path, script: list[Op]) -> None:
+async def _play(template: Template, script: list[Op]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with open_withdrawals(Path(folder), template) as world:
             world.start()
@@ -179,5 +172,5 @@ async def _play(template: Path, script: list[Op]) -> None:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     print_blob=True,
 )
-def test_a_withdrawal_is_paid_once_or_owed_again(template: Path, script: list[Op]) -> None:
+def test_a_withdrawal_is_paid_once_or_owed_again(template: Template, script: list[Op]) -> None:
     asyncio.run(_play(template, script))

@@ -1,47 +1,51 @@
-"""The database: one writer, several readers, short transactions, and work to do after a commit.
+"""The doors to the database: one writer at a time, several readers, and work to do after a commit.
 
-SQLite runs in WAL mode with `synchronous=FULL`, so that a committed row outlives a power cut, and every
-write begins with BEGIN IMMEDIATE, so that a transaction never fails half-way for want of the write lock.
-
-Statements are SQLAlchemy Core's and run where they are called: they touch cached pages and are over in less
-time than handing them to a thread and back takes. What waits for the disk, the commit, runs in a thread;
-whoever wants to write meanwhile waits and then shares the next commit, so one sync of the disk serves all of
-them (group commit).
+SQLite (`sqlite.py`) is for one machine, PostgreSQL (`postgres.py`) for several brokers. Both keep the same promises:
+a write sees everything that was committed before it, nobody else writes meanwhile, and what `write()` has returned
+from is on the disk. So the rooms read, decide and write without a thought for others.
 """
 
 from __future__ import annotations
 
-import asyncio
-import sqlite3
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlmodel import SQLModel
 
 Row = Mapping[str, Any]
 
-T = TypeVar("T")
-
 BUSY_SECONDS = 10.0
 """How long a write waits for another program that has the write lock."""
-BUSY_POLL_SECONDS = 0.01
-SCANS_AT_ONCE = 4
 
 _writing: ContextVar[bool] = ContextVar("lightwork_writing", default=False)
+# PostgreSQL's INTEGER ends at 2**31, where times in seconds arrive in 2038; SQLite's does not.
+_INTEGER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def table_of(model: type[SQLModel]) -> sa.Table:
     """Return the Core table behind a SQLModel class, for targeted updates."""
-    return cast("sa.Table", sa.inspect(model).local_table)
+    table = cast("sa.Table", sa.inspect(model).local_table)
+    for column in table.columns:
+        if type(column.type) is sa.Integer:
+            column.type = _INTEGER
+    return table
 
 
 class TransactionOpen(RuntimeError):
     """A node was about to be called while a database transaction was open (design §3, rule 2)."""
+
+
+class TransactionLost(RuntimeError):
+    """The database rolled back a transaction that another one's failure took with it; nothing was stored."""
+
+
+class DatabaseUnavailable(RuntimeError):
+    """The database gives no answer. What was not committed is not stored; a commit may be or may not be."""
 
 
 def forbid_open_transaction() -> None:
@@ -50,41 +54,54 @@ def forbid_open_transaction() -> None:
         raise TransactionOpen("no RPC while a transaction is open")
 
 
-class TransactionLost(RuntimeError):
-    """The database rolled back a transaction that another one's failure took with it; nothing was stored."""
+def forbid_second_transaction() -> None:
+    """Raise `TransactionOpen` where a task that has a write transaction open asks for another one."""
+    if _writing.get():
+        raise TransactionOpen("a write transaction is already open in this task")
+
+
+@contextmanager
+def writing() -> Generator[None]:
+    """Mark the task as one that has a write transaction open. What is started after it must not inherit that."""
+    token = _writing.set(True)
+    try:
+        yield
+    finally:
+        _writing.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
-class _Outcome:
+class Outcome:
+    """What one statement has brought: its rows, or how many it changed and the new row's integer key."""
+
     rows: Sequence[Row]
     changed: int
     key: int
 
 
-class Transaction:
+class Transaction(ABC):
     """One open transaction: targeted statements, and callbacks for after the commit.
 
     Values for a statement that is a constant of its module are given by the names of its parameters or columns.
     """
 
-    def __init__(self, connection: sa.Connection) -> None:
-        self._connection = connection
+    def __init__(self) -> None:
         self.after_commit_actions: list[Callable[[], object]] = []
 
     async def run(self, statement: sa.Executable, **values: object) -> int:
         """Execute a statement and return how many rows it changed."""
-        return (await self._call(statement, values)).changed
+        return (await self.call(statement, values)).changed
 
     async def insert(self, statement: sa.Insert, **values: object) -> int:
         """Execute an insert and return the new row's integer primary key."""
-        return (await self._call(statement, values)).key
+        return (await self.call(statement, values)).key
 
     async def one(self, statement: sa.Executable, **values: object) -> Row | None:
-        rows = (await self._call(statement, values)).rows
+        rows = (await self.call(statement, values)).rows
         return rows[0] if rows else None
 
     async def all(self, statement: sa.Executable, **values: object) -> Sequence[Row]:
-        return (await self._call(statement, values)).rows
+        return (await self.call(statement, values)).rows
 
     async def value(self, statement: sa.Executable, **values: object) -> Any:
         row = await self.one(statement, **values)
@@ -94,202 +111,29 @@ class Transaction:
         """Call `action` once the transaction is durable; not at all if it is rolled back."""
         self.after_commit_actions.append(action)
 
-    async def _call(self, statement: sa.Executable, values: dict[str, object]) -> _Outcome:
-        return self._execute(statement, values)
-
-    def _execute(self, statement: sa.Executable, values: dict[str, object]) -> _Outcome:
-        result = cast("sa.CursorResult[Any]", self._connection.execute(statement, values or None))
-        if result.returns_rows:
-            return _Outcome(cast("Sequence[Row]", result.mappings().all()), 0, 0)
-        return _Outcome((), result.rowcount, result.lastrowid if result.context.isinsert else 0)
+    @abstractmethod
+    async def call(self, statement: sa.Executable, values: dict[str, object]) -> Outcome:
+        """Execute one statement."""
 
 
-class _Scan(Transaction):
-    """A read transaction whose statements may look at many rows: each runs in a thread."""
+class Database(ABC):
+    """The doors: `write()` for one short transaction at a time, `read()` and `scan()` for any number.
 
-    async def _call(self, statement: sa.Executable, values: dict[str, object]) -> _Outcome:
-        loop = asyncio.get_running_loop()
-        return await _to_the_end(loop.run_in_executor(None, lambda: self._execute(statement, values)))
+    Raises `DatabaseUnavailable` where the database gives no answer.
+    """
 
-
-class _Batch:
-    """The transactions that one commit will make durable."""
-
-    def __init__(self) -> None:
-        self.durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.actions: list[Callable[[], object]] = []
-
-    def fail(self, error: Exception) -> None:
-        self.durable.set_exception(error)
-        self.durable.exception()  # looked at: each that waits for it raises it
-
-
-class Database:
-    """The doors: `write()` for one short transaction at a time, `read()` and `scan()` for any number."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        # BEGIN and COMMIT are ours to say: AUTOCOMMIT keeps SQLAlchemy from saying them too.
-        self._engine = sa.create_engine(
-            "sqlite://", creator=lambda: _connect(path), poolclass=sa.NullPool, isolation_level="AUTOCOMMIT"
-        )
-        self._writer: _Connection | None = None
-        self._readers: list[_Connection] = []
-        self._turn = asyncio.Lock()
-        self._scans = asyncio.Semaphore(SCANS_AT_ONCE)
-        self._batch: _Batch | None = None
-        self._commit_asked = False
-        self._committing: set[asyncio.Task[None]] = set()
-        self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
-
-    @asynccontextmanager
-    async def write(self) -> AsyncGenerator[Transaction]:
+    @abstractmethod
+    def write(self) -> AbstractAsyncContextManager[Transaction]:
         """Open a write transaction; on return it is durable, after an error it has left no trace."""
-        if _writing.get():
-            raise TransactionOpen("a write transaction is already open in this task")
-        async with self._turn:
-            writer = self._open_writer()
-            batch = self._batch = self._batch or await self._begin(writer)
-            transaction = Transaction(writer.core)
-            writer.raw.execute("SAVEPOINT one")
-            token = _writing.set(True)
-            try:
-                yield transaction
-            except BaseException:
-                self._undo(writer, batch)
-                raise
-            else:
-                writer.raw.execute("RELEASE one")
-                batch.actions.extend(transaction.after_commit_actions)
-            finally:
-                _writing.reset(token)
-                self._ask_for_commit()
-        await asyncio.shield(batch.durable)
 
-    @asynccontextmanager
-    async def read(self) -> AsyncGenerator[Transaction]:
+    @abstractmethod
+    def read(self) -> AbstractAsyncContextManager[Transaction]:
         """Open a read transaction, one consistent snapshot, for statements that find rows by an index."""
-        connection = self._open_snapshot()
-        try:
-            yield Transaction(connection.core)
-        finally:
-            self._close_snapshot(connection)
 
-    @asynccontextmanager
-    async def scan(self) -> AsyncGenerator[Transaction]:
+    @abstractmethod
+    def scan(self) -> AbstractAsyncContextManager[Transaction]:
         """Open a read transaction for statements that may look at many rows; nobody else waits for them."""
-        async with self._scans:
-            connection = self._open_snapshot()
-            try:
-                yield _Scan(connection.core)
-            finally:
-                self._close_snapshot(connection)
 
+    @abstractmethod
     async def close(self) -> None:
-        """Wait for the last commit and close the file."""
-        await asyncio.gather(*self._committing, return_exceptions=True)
-        for connection in (*self._readers, *([self._writer] if self._writer else [])):
-            connection.core.close()
-        self._readers.clear()
-        self._writer = None
-        self._disk.shutdown()
-
-    async def _begin(self, writer: _Connection) -> _Batch:
-        """Take the write lock. Another program may have it: then ask again, without holding up the loop."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + BUSY_SECONDS
-        while True:
-            try:
-                writer.raw.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or loop.time() > deadline:
-                    raise
-                await asyncio.sleep(BUSY_POLL_SECONDS)
-            else:
-                return _Batch()
-
-    def _ask_for_commit(self) -> None:
-        # By a task of its own: it takes its turn behind all who wait now, so they share the commit, and no
-        # cancellation of any of them leaves the others without it.
-        if not self._commit_asked:
-            self._commit_asked = True
-            task = asyncio.create_task(self._commit(), name="commit")
-            self._committing.add(task)
-            task.add_done_callback(self._committing.discard)
-
-    async def _commit(self) -> None:
-        async with self._turn:
-            self._commit_asked = False
-            batch, writer, self._batch = self._batch, self._open_writer(), None
-            if batch is None:
-                return
-            loop = asyncio.get_running_loop()
-            try:
-                await _to_the_end(loop.run_in_executor(self._disk, lambda: writer.raw.execute("COMMIT")))
-            except asyncio.CancelledError:
-                batch.durable.cancel()
-                raise
-            except sqlite3.Error as error:
-                if writer.raw.in_transaction:
-                    writer.raw.execute("ROLLBACK")
-                batch.fail(error)
-            else:
-                for action in batch.actions:
-                    loop.call_soon(action)
-                batch.durable.set_result(None)
-
-    def _undo(self, writer: _Connection, batch: _Batch) -> None:
-        if writer.raw.in_transaction:
-            writer.raw.execute("ROLLBACK TO one")
-            writer.raw.execute("RELEASE one")
-        else:
-            # A full disk, for one, makes SQLite roll back everything that was open.
-            self._batch = None
-            batch.fail(TransactionLost("the database gave up the transactions that were open"))
-
-    def _open_writer(self) -> _Connection:
-        if self._writer is None:
-            self._writer = self._open()
-            # It must not sleep on the event loop: `_begin` waits in its stead.
-            self._writer.raw.execute("PRAGMA busy_timeout=0")
-        return self._writer
-
-    def _open_snapshot(self) -> _Connection:
-        connection = self._readers.pop() if self._readers else self._open()
-        connection.raw.execute("BEGIN")
-        return connection
-
-    def _close_snapshot(self, connection: _Connection) -> None:
-        connection.raw.execute("ROLLBACK")
-        self._readers.append(connection)
-
-    def _open(self) -> _Connection:
-        core = self._engine.connect()
-        return _Connection(core, cast("sqlite3.Connection", core.connection.dbapi_connection))
-
-
-@dataclass(frozen=True, slots=True)
-class _Connection:
-    """One connection, for statements (`core`) and for the words around them (`raw`)."""
-
-    core: sa.Connection
-    raw: sqlite3.Connection
-
-
-async def _to_the_end(work: asyncio.Future[T]) -> T:
-    """Wait for work in a thread, also through a cancellation: its connection is not free before its end."""
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await asyncio.wait({work})
-        raise
-
-
-def _connect(path: str) -> sqlite3.Connection:
-    # One connection works for one caller at a time, in whichever thread.
-    connection = sqlite3.connect(
-        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=512
-    )
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
-    return connection
+        """Wait for the last commit and close the connections."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import closing
-from pathlib import Path
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
+from databases import Backup, Template
 from escrow_checks import Books
 from escrow_story import BUYER, PROVIDER, Op, Story, open_story
-from escrow_world import BROKER_KEY, LIMITS, PREIMAGES, PRICE, Broker, fast_folder, make_template
+from escrow_world import BROKER_KEY, LIMITS, PREIMAGES, PRICE, Broker
 from faulty_node import Fault
 
 from lightwork_broker.errors import CreditCeiling
@@ -26,14 +24,8 @@ TOTAL = PRICE + 1_000 + 100
 """Price, base fee and 1 %: nothing is routed."""
 
 
-@pytest.fixture(scope="module")
-def template() -> Iterator[Path]:
-    with fast_folder() as folder:
-        yield make_template(folder)
-
-
 @pytest.fixture
-async def story(template: Path) -> AsyncGenerator[Story]:
+async def story(template: Template) -> AsyncGenerator[Story]:
     async with open_story(template, brokers=2) as opened:
         yield opened
 
@@ -157,15 +149,14 @@ async def test_what_the_node_has_settled_is_owed_although_an_older_database_woul
     await _until_working(story)
     for index in range(2):
         await world.stop(index)
-    older = world.path.with_suffix(".older")
-    _copy(world.path, older)
+    older = Backup(world.place)
     await world.start(0)
     await _play(story, Op("deliver"))
     assert _owed(story) == PRICE
     await world.stop(0)
     story.books.close()
-    _copy(older, world.path)
-    story.books = story.auditor.books = Books(world.path)
+    older.restore()
+    story.books = story.auditor.books = Books(world.place)
     assert _owed(story) == 0
     await world.start(0)
     # For this copy the work was never delivered, so it gives the money back: the node knows better.
@@ -178,11 +169,6 @@ async def test_what_the_node_has_settled_is_owed_although_an_older_database_woul
     assert (_job(story)["status"], _escrow(story)["state"]) == ("settled", "settled")
     assert _owed(story) == PRICE
     assert world.node.balances["buyer"] == -TOTAL
-
-
-def _copy(source: Path, target: Path) -> None:
-    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
-        old.backup(new)
 
 
 async def test_the_ceiling_counts_what_is_owed_and_what_is_under_way(story: Story) -> None:
@@ -214,9 +200,8 @@ async def test_no_row_holds_a_preimage_of_ours_before_the_settlement(story: Stor
 
 
 def _everything(story: Story) -> str:
-    tables = story.books.rows("SELECT name FROM sqlite_master WHERE type = 'table'")
     return "\n".join(
-        str(row) for table in tables for row in story.books.rows(f"SELECT * FROM {table['name']}")
+        str(row) for table in story.books.tables() for row in story.books.rows(f"SELECT * FROM {table}")
     )
 
 

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
-from pathlib import Path
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
+from databases import Template
 from escrow_story import Op, Story, open_story
-from escrow_world import fast_folder, make_template
 from faulty_node import Fault, Outcome
 
 from lightwork_broker.lightning.ports import PayoutFailure
 from lightwork_contracts.ids import PaymentHash
 
 
-@pytest.fixture(scope="module")
-def template() -> Iterator[Path]:
-    with fast_folder() as folder:
-        yield make_template(folder)
-
-
 @pytest.fixture
-async def story(template: Path) -> AsyncGenerator[Story]:
+async def story(template: Template) -> AsyncGenerator[Story]:
     async with open_story(template, brokers=2) as opened:
         yield opened
 

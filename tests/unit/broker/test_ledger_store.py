@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from databases import Look, SqliteTemplate, Template
 from escrow_story import Op, open_story
-from escrow_world import fast_folder, make_template
 
 from lightwork_broker import schema
 from lightwork_broker.accounts import store as withdrawals
 from lightwork_broker.audit import audit
 from lightwork_broker.db.engine import Database
-from lightwork_broker.db.migrate import migrate
+from lightwork_broker.db.place import is_server, migrate, open_database
+from lightwork_broker.db.postgres import url_of
 from lightwork_broker.ledger import store
 from lightwork_broker.ledger.rules import FEES, NODE, Entry, Posting, payout_posting
 from lightwork_broker.ledger.store import LedgerConflict
@@ -36,17 +36,9 @@ APPEND_ONLY = (
 )
 
 
-@pytest.fixture(scope="module")
-def template() -> Iterator[Path]:
-    with fast_folder() as folder:
-        yield make_template(folder)
-
-
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncGenerator[Database]:
-    path = str(tmp_path / "broker.sqlite")
-    migrate(path)
-    opened = Database(path)
+async def database(template: Template, tmp_path: Path) -> AsyncGenerator[Database]:
+    opened = open_database(template.copy(tmp_path))
     yield opened
     await opened.close()
 
@@ -107,7 +99,7 @@ async def test_a_posting_in_a_transaction_that_fails_leaves_no_trace(database: D
         assert await store.post(tx, _posting(), now=2)
 
 
-async def test_the_database_refuses_to_change_what_was_recorded(template: Path) -> None:
+async def test_the_database_refuses_to_change_what_was_recorded(template: Template) -> None:
     async with open_story(template, brokers=1) as story:
         for op in (Op("hire"), Op("pay"), Op("lease"), Op("deliver")):
             assert await story.play(op) == []
@@ -115,31 +107,35 @@ async def test_the_database_refuses_to_change_what_was_recorded(template: Path) 
         assert broker is not None
         async with broker.database.write() as tx:
             await withdrawals.insert(tx, _withdrawal())
-        connection = sqlite3.connect(story.world.path)
-        try:
-            for table in APPEND_ONLY:
-                before = connection.execute(f"SELECT * FROM {table}").fetchall()
-                assert before, f"{table} has no row to try this on"
-                column = connection.execute(f"SELECT name FROM pragma_table_info('{table}')").fetchone()[0]
-                for statement in (f"UPDATE {table} SET {column} = {column}", f"DELETE FROM {table}"):
-                    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-                        connection.execute(statement)
-                connection.rollback()
-                assert connection.execute(f"SELECT * FROM {table}").fetchall() == before
-        finally:
-            connection.close()
+        books = story.books
+        for table in APPEND_ONLY:
+            before = books.rows(f"SELECT * FROM {table}")
+            assert before, f"{table} has no row to try this on"
+            column = next(iter(before[0]))
+            for statement in (f"UPDATE {table} SET {column} = {column}", f"DELETE FROM {table}"):
+                with pytest.raises(sa.exc.IntegrityError, match="append-only"):
+                    books.change(statement)
+            assert books.rows(f"SELECT * FROM {table}") == before
 
 
-async def test_every_table_that_is_a_log_is_append_only(database: Database) -> None:
-    connection = sqlite3.connect(database.path)
-    try:
-        triggers = {
-            (row[0], row[1].split()[4])
-            for row in connection.execute("SELECT tbl_name, sql FROM sqlite_master WHERE type = 'trigger'")
-        }
-    finally:
-        connection.close()
-    assert triggers == {(table, verb) for table in APPEND_ONLY for verb in ("UPDATE", "DELETE")}
+@pytest.mark.parametrize("template", ["postgres"], indirect=True)
+async def test_a_log_cannot_be_emptied_at_one_stroke_either(template: Template, tmp_path: Path) -> None:
+    look = Look(template.copy(tmp_path))
+    for table in APPEND_ONLY:
+        with pytest.raises(sa.exc.IntegrityError, match="append-only"):
+            look.change(f"TRUNCATE {table} CASCADE")
+    look.close()
+
+
+async def test_every_table_that_is_a_log_is_append_only(template: Template, tmp_path: Path) -> None:
+    look = Look(template.copy(tmp_path))
+    sql = (
+        "SELECT tbl_name AS name, count(*) AS n FROM sqlite_master WHERE type = 'trigger' GROUP BY tbl_name"
+        if isinstance(template, SqliteTemplate)
+        else "SELECT tgrelid::regclass::text AS name, count(*) AS n FROM pg_trigger WHERE NOT tgisinternal GROUP BY 1"
+    )
+    assert {row["name"]: row["n"] for row in look.rows(sql)} == dict.fromkeys(APPEND_ONLY, 2)
+    look.close()
 
 
 async def test_the_audit_finds_an_escrow_account_that_was_not_closed(database: Database) -> None:
@@ -150,11 +146,13 @@ async def test_the_audit_finds_an_escrow_account_that_was_not_closed(database: D
     assert any("escrow:job_x holds 11 msat" in breach for breach in found.breaches)
 
 
-def test_migrating_gives_the_models_exactly_and_again_changes_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "broker.sqlite"
+def test_migrating_gives_the_models_exactly_and_again_changes_nothing(
+    template: Template, tmp_path: Path
+) -> None:
+    place = template.copy(tmp_path)
     for _ in range(2):
-        migrate(str(path))
-        engine = sa.create_engine(f"sqlite:///{path}")
+        migrate(place)
+        engine = _engine(place)
         try:
             with engine.connect() as connection:
                 context = MigrationContext.configure(connection, opts={"compare_type": True})
@@ -165,10 +163,8 @@ def test_migrating_gives_the_models_exactly_and_again_changes_nothing(tmp_path: 
         assert tables == set(schema.metadata().tables) | {"alembic_version"}
 
 
-def test_the_checks_of_the_models_are_in_the_database(tmp_path: Path) -> None:
-    path = tmp_path / "broker.sqlite"
-    migrate(str(path))
-    engine = sa.create_engine(f"sqlite:///{path}")
+def test_the_checks_of_the_models_are_in_the_database(template: Template, tmp_path: Path) -> None:
+    engine = _engine(template.copy(tmp_path))
     try:
         for name, table in schema.metadata().tables.items():
             wanted = {check.name for check in table.constraints if isinstance(check, sa.CheckConstraint)}
@@ -176,3 +172,9 @@ def test_the_checks_of_the_models_are_in_the_database(tmp_path: Path) -> None:
             assert found == wanted, name
     finally:
         engine.dispose()
+
+
+def _engine(place: str) -> sa.Engine:
+    return sa.create_engine(
+        url_of(place) if is_server(place) else f"sqlite:///{place}", poolclass=sa.NullPool
+    )

@@ -16,7 +16,7 @@ import pytest
 from e2e_waiting import until
 from pydantic import ValidationError
 
-from lightwork_broker.db.migrate import migrate
+from lightwork_broker.db.place import migrate
 from lightwork_broker.escrow.guardian import SPARE_BLOCKS, deadlines, outgoing_cltv_limit
 from lightwork_broker.market.schema import check_schema, fit
 from lightwork_broker.settings import BrokerSettings
@@ -151,7 +151,7 @@ async def test_nobody_else_may_read_the_database_and_the_key_of_a_running_broker
 MIGRATE_AND_DIE = """
 import os, sys
 import sqlalchemy as sa
-from lightwork_broker.db.migrate import migrate
+from lightwork_broker.db.place import migrate
 
 left = int(sys.argv[2])
 
@@ -168,7 +168,7 @@ migrate(sys.argv[1])
 
 MIGRATE_WHEN_TOLD = """
 import sys
-from lightwork_broker.db.migrate import migrate
+from lightwork_broker.db.place import migrate
 print("ready", flush=True)
 sys.stdin.readline()
 migrate(sys.argv[1])

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
+from databases import Backup, Template
 from escrow_checks import Auditor, Books
 from escrow_story import BUYER, Op, Story, open_story
 from escrow_world import (
@@ -20,14 +19,14 @@ from escrow_world import (
     START,
     WORK_SECONDS,
     World,
-    fast_folder,
-    make_template,
     open_world,
 )
+from fast_folder import fast_folder
 from faulty_node import HOLD_EXPIRY_DELTA, OWN_NODE, Fault, FaultyNode, Outcome, Port
 
 from lightwork_broker.clock import Ids
-from lightwork_broker.db.engine import Database, Transaction
+from lightwork_broker.db.engine import Transaction
+from lightwork_broker.db.place import open_database
 from lightwork_broker.errors import WrongStatus
 from lightwork_broker.escrow.reconcile import Reconciler, RecoveryFailed
 from lightwork_broker.escrow.service import EscrowService
@@ -43,20 +42,14 @@ AUTO, REVIEW = 0, 1
 NO_ROUTE = Outcome(failure=PayoutFailure.NO_ROUTE)
 
 
-@pytest.fixture(scope="module")
-def template() -> Iterator[Path]:
-    with fast_folder() as folder:
-        yield make_template(folder)
-
-
 @pytest.fixture
-async def story(template: Path) -> AsyncGenerator[Story]:
+async def story(template: Template) -> AsyncGenerator[Story]:
     async with open_story(template, brokers=2) as opened:
         yield opened
 
 
 @pytest.fixture
-async def world(template: Path) -> AsyncGenerator[World]:
+async def world(template: Template) -> AsyncGenerator[World]:
     """A world without an auditor, for tests that put its database back in time."""
     with fast_folder() as folder:
         async with open_world(template, folder, brokers=1) as opened:
@@ -102,7 +95,7 @@ class OtherWallet(Port):
 
 @asynccontextmanager
 async def _on_another_wallet(world: World) -> AsyncGenerator[Reconciler]:
-    database = Database(str(world.path))
+    database = open_database(world.place)
     node = OtherWallet(FaultyNode(world.clock))
     escrows = EscrowService(
         database=database, node=node, clock=world.clock, limits=LIMITS, preimages=PREIMAGES
@@ -134,22 +127,9 @@ async def test_a_broker_may_move_to_another_wallet_when_no_escrow_is_open(story:
     assert known == [{"pubkey": OTHER_NODE}]
 
 
-def _copy(path: Path, to: Path) -> None:
-    with sqlite3.connect(path) as source, sqlite3.connect(to) as target:
-        source.backup(target)
-    source.close()
-    target.close()
-
-
-def _restore(path: Path, backup: Path) -> None:
-    for ending in ("", "-wal", "-shm"):
-        path.with_name(path.name + ending).unlink(missing_ok=True)
-    _copy(backup, path)
-
-
 async def _hire_and_lease(world: World) -> dict[str, Any]:
     """Hire without an auditor: it remembers a path that a restored database has not gone."""
-    books = Books(world.path)
+    books = Books(world.place)
     story = Story(world, books, Auditor(books, world.node))
     await _play(story, Op("hire"), Op("pay"), Op("lease"))
     job = _job(story)
@@ -166,7 +146,7 @@ async def _deliver(world: World, job: dict[str, Any]) -> None:
 
 
 def _read(world: World, sql: str) -> list[dict[str, Any]]:
-    books = Books(world.path)
+    books = Books(world.place)
     try:
         return books.rows(sql)
     finally:
@@ -174,7 +154,7 @@ def _read(world: World, sql: str) -> list[dict[str, Any]]:
 
 
 def _check_end(world: World) -> None:
-    books = Books(world.path)
+    books = Books(world.place)
     try:
         assert Auditor(books, world.node).check_end() == []
     finally:
@@ -187,13 +167,12 @@ def _check_end(world: World) -> None:
 async def test_an_older_database_that_does_not_know_of_the_payout_settles_it(world: World) -> None:
     """Restored to the time of the work, after the provider was paid: time runs out, but nobody is refunded."""
     job = await _hire_and_lease(world)
-    backup = world.path.with_name("backup.sqlite")
-    _copy(world.path, backup)
+    backup = Backup(world.place)
     world.node.faults = [("pay", Fault.CRASH_AFTER)]
     await _deliver(world, job)
     assert world.working(0) is None
     assert world.node.paid_out == {job["payment_hash"]: job["price_msat"]}
-    _restore(world.path, backup)
+    backup.restore()
     world.clock.time += WORK_SECONDS + 1
     await world.start(0)
     broker = world.working(0)
@@ -206,33 +185,31 @@ async def test_an_older_database_that_does_not_know_of_the_payout_settles_it(wor
 async def test_an_order_to_pay_that_the_node_has_carried_out_and_settled_ends_settled(world: World) -> None:
     """H10: the database is of the moment before the payout, the node has paid and settled since."""
     job = await _hire_and_lease(world)
-    backup = world.path.with_name("backup.sqlite")
     world.node.faults = [("lookup", Fault.CRASH_BEFORE)]
     await _deliver(world, job)
     assert _read(world, "SELECT state FROM escrow") == [{"state": "releasing"}]
-    _copy(world.path, backup)
+    backup = Backup(world.place)
     await world.start(0)
     _check_end(world)
     await world.stop(0)
-    _restore(world.path, backup)
+    backup.restore()
     await world.start(0)
     _check_end(world)
 
 
 async def test_an_invoice_that_an_older_database_takes_for_unpaid_ends_settled(world: World) -> None:
     """The database is of the moment before the buyer paid; the node has held, paid on and settled since."""
-    books = Books(world.path)
+    books = Books(world.place)
     story = Story(world, books, Auditor(books, world.node))
     await _play(story, Op("hire"))
-    backup = world.path.with_name("backup.sqlite")
-    _copy(world.path, backup)
+    backup = Backup(world.place)
     await _play(story, Op("pay"), Op("lease"))
     job = _job(story)
     books.close()
     await _deliver(world, job)
     _check_end(world)
     await world.stop(0)
-    _restore(world.path, backup)
+    backup.restore()
     assert _read(world, "SELECT status FROM job") == [{"status": "open"}]
     world.clock.time += LIMITS.pay_seconds + 60
     await world.start(0)
@@ -348,11 +325,14 @@ def test_the_invoice_that_is_asked_for_outlives_the_last_moment_to_pay_it(
 # --- H4, H20: what was decided on an older state does not meet a newer one ------------------------------------
 
 
-class LateDatabase(Database):
-    """A broker whose turn to write comes only when a test says so."""
+class LateDatabase:
+    """A broker's database whose turn to write comes only when a test says so."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
+    def __init__(self, place: str) -> None:
+        self._inner = open_database(place)
+        self.read = self._inner.read
+        self.scan = self._inner.scan
+        self.close = self._inner.close
         self.turn = asyncio.Event()
         self.waiting = asyncio.Event()
 
@@ -360,7 +340,7 @@ class LateDatabase(Database):
     async def write(self) -> AsyncGenerator[Transaction]:
         self.waiting.set()
         await self.turn.wait()
-        async with super().write() as tx:
+        async with self._inner.write() as tx:
             yield tx
 
 
@@ -368,7 +348,7 @@ class LateDatabase(Database):
 async def _late_jobs(story: Story) -> AsyncGenerator[tuple[Jobs, LateDatabase]]:
     world, broker = story.world, story.world.working(0)
     assert broker is not None
-    database = LateDatabase(str(world.path))
+    database = LateDatabase(world.place)
     jobs = Jobs(
         database=database,
         clock=world.clock,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import sqlite3
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from databases import Template
 from escrow_checks import Books
 from escrow_story import BUYER, PROVIDER, Op, Story, open_story
 from escrow_world import (
@@ -27,14 +27,14 @@ from escrow_world import (
     Broker,
     ManualClock,
     World,
-    fast_folder,
-    make_template,
     open_world,
 )
+from fast_folder import fast_folder
 from faulty_node import Fault, FaultyNode, Port
 
 from lightwork_broker.app import Rooms, create_app
-from lightwork_broker.db.engine import Transaction
+from lightwork_broker.db.engine import Database, Transaction
+from lightwork_broker.db.place import open_database
 from lightwork_broker.errors import LightningDown, WrongStatus
 from lightwork_broker.escrow.machine import EscrowEvent
 from lightwork_broker.escrow.reconcile import RecoveryFailed, probe_permissions
@@ -58,20 +58,14 @@ PATIENCE_SECONDS = 5
 INPUT = {"text": "hello"}
 
 
-@pytest.fixture(scope="module")
-def template() -> Iterator[Path]:
-    with fast_folder() as folder:
-        yield make_template(folder)
-
-
 @pytest.fixture
-async def story(template: Path) -> AsyncGenerator[Story]:
+async def story(template: Template) -> AsyncGenerator[Story]:
     async with open_story(template, brokers=1) as opened:
         yield opened
 
 
 @pytest.fixture
-async def world(template: Path) -> AsyncGenerator[World]:
+async def world(template: Template) -> AsyncGenerator[World]:
     """A world without an auditor, for tests that write into its database."""
     with fast_folder() as folder:
         async with open_world(template, folder, brokers=1) as opened:
@@ -94,7 +88,7 @@ async def _still_there() -> bool:
 
 
 def _rows(world: World, sql: str) -> list[dict[str, Any]]:
-    books = Books(world.path)
+    books = Books(world.place)
     try:
         return books.rows(sql)
     finally:
@@ -126,7 +120,9 @@ async def test_sweeping_over_a_stuck_payout_again_and_again_keeps_one_task_for_i
 
 
 @asynccontextmanager
-async def _application(folder: Path, node: Port, clock: ManualClock) -> AsyncGenerator[Rooms]:
+async def _application(
+    folder: Path, node: Port, clock: ManualClock, *, database: Database | None = None
+) -> AsyncGenerator[Rooms]:
     """The whole broker as it is served, but for the socket."""
     settings = BrokerSettings(
         data_dir=folder,
@@ -134,21 +130,24 @@ async def _application(folder: Path, node: Port, clock: ManualClock) -> AsyncGen
         # Wider than when the escrows were opened: delivered work must be paid for all the same.
         guardian_margin_blocks=LIMITS.guardian_margin_blocks + 16,
     )
-    app = create_app(settings, node, clock=clock)
+    app = create_app(settings, node, clock=clock, database=database)
     async with app.router.lifespan_context(app):
         rooms = app.state.rooms
         assert isinstance(rooms, Rooms)
         yield rooms
 
 
-async def test_a_provider_that_worked_on_while_the_broker_was_away_delivers(story: Story) -> None:
+async def test_a_provider_that_worked_on_while_the_broker_was_away_delivers(
+    story: Story, tmp_path: Path
+) -> None:
     await _play(story, Op("hire"), Op("pay"), Op("lease"), Op("kill"))
     job = story.job(0)
     assert job is not None
     world = story.world
     world.clock.time += LEASE_SECONDS + 1
     world.node.observer = None  # it knows no probes for a hash that nobody has
-    async with _application(world.path.parent, Port(world.node), world.clock) as rooms:
+    database = open_database(world.place)
+    async with _application(tmp_path, Port(world.node), world.clock, database=database) as rooms:
         await rooms.jobs.tick()
         beat = await rooms.queue.heartbeat(PROVIDER, job["id"], epoch=job["epoch"], progress=0.5, note=None)
         assert not beat.stop
@@ -185,9 +184,9 @@ async def test_a_job_that_cannot_be_moved_does_not_keep_the_next_one_from_its_en
     world: World, broken: int
 ) -> None:
     jobs = await _deliver_two(world)
-    with sqlite3.connect(world.path) as connection:
-        connection.execute("UPDATE escrow SET state = 'canceling' WHERE id = ?", (jobs[broken],))
-    connection.close()
+    books = Books(world.place)
+    books.change("UPDATE escrow SET state = 'canceling' WHERE id = ?", jobs[broken])
+    books.close()
     world.clock.time += REVIEW_SECONDS + 1
     await _broker(world).jobs.tick()
     await world.calm()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from escrow_world import fast_folder, make_template
+from databases import Template
 from withdrawal_world import AGENT, OWED, STRANGER, WithdrawalWorld, open_withdrawals
 
 from lightwork_broker.accounts import store
@@ -34,14 +34,8 @@ FEE = 1_000
 S, E = WithdrawalStatus, WithdrawalEvent
 
 
-@pytest.fixture(scope="module")
-def template() -> Iterator[Path]:
-    with fast_folder() as folder:
-        yield make_template(folder)
-
-
 @pytest.fixture
-async def world(template: Path, tmp_path: Path) -> AsyncGenerator[WithdrawalWorld]:
+async def world(template: Template, tmp_path: Path) -> AsyncGenerator[WithdrawalWorld]:
     async with open_withdrawals(tmp_path, template) as opened:
         opened.start()
         yield opened
@@ -211,7 +205,9 @@ async def test_only_so_many_are_under_way_at_once(world: WithdrawalWorld) -> Non
 
 
 @pytest.mark.parametrize("whose", ["day_msat", "day_msat_of_all"])
-async def test_a_days_limit_holds_until_the_day_is_over(template: Path, tmp_path: Path, whose: str) -> None:
+async def test_a_days_limit_holds_until_the_day_is_over(
+    template: Template, tmp_path: Path, whose: str
+) -> None:
     async with open_withdrawals(tmp_path, template) as world:
         world.limits = replace(world.limits, **{whose: sats(15)})
         world.start()

@@ -8,6 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from lightwork_broker.db.migrations.dialects import INTEGER, append_only
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -30,24 +32,24 @@ def upgrade() -> None:
         sa.Column("total_msat", sa.BigInteger(), nullable=False),
         sa.Column("provider_invoice", sa.String(), nullable=False),
         sa.Column("hold_invoice", sa.String(), nullable=True),
-        sa.Column("hold_cltv_blocks", sa.Integer(), nullable=False),
-        sa.Column("outgoing_cltv_blocks", sa.Integer(), nullable=False),
-        sa.Column("forward_seconds", sa.Integer(), nullable=False),
+        sa.Column("hold_cltv_blocks", INTEGER, nullable=False),
+        sa.Column("outgoing_cltv_blocks", INTEGER, nullable=False),
+        sa.Column("forward_seconds", INTEGER, nullable=False),
         sa.Column("memo", sa.String(), nullable=False),
-        sa.Column("pay_by", sa.Integer(), nullable=False),
+        sa.Column("pay_by", INTEGER, nullable=False),
         sa.Column("accepted_msat", sa.BigInteger(), nullable=True),
-        sa.Column("min_expiry_height", sa.Integer(), nullable=True),
-        sa.Column("release_by", sa.Integer(), nullable=True),
-        sa.Column("refund_by", sa.Integer(), nullable=True),
-        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("min_expiry_height", INTEGER, nullable=True),
+        sa.Column("release_by", INTEGER, nullable=True),
+        sa.Column("refund_by", INTEGER, nullable=True),
+        sa.Column("attempts", INTEGER, nullable=False),
         sa.Column("intended_at", sa.Float(), nullable=True),
         sa.Column("retry_at", sa.Float(), nullable=False),
-        sa.Column("forward_by", sa.Integer(), nullable=True),
+        sa.Column("forward_by", INTEGER, nullable=True),
         sa.Column("failure", sa.String(), nullable=True),
         sa.Column("reason", sa.String(), nullable=True),
         sa.Column("preimage", sa.String(), nullable=True),
         sa.Column("routing_paid_msat", sa.BigInteger(), nullable=True),
-        sa.Column("unknown_since", sa.Integer(), nullable=True),
+        sa.Column("unknown_since", INTEGER, nullable=True),
         sa.Column("unseen_since", sa.Float(), nullable=True),
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.Column("updated_at", sa.Float(), nullable=False),
@@ -71,10 +73,10 @@ def upgrade() -> None:
 
     op.create_table(
         "ledger_transaction",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", INTEGER, nullable=False),
         sa.Column("key", sa.String(), nullable=False),
         sa.Column("cause", sa.String(), nullable=False),
-        sa.Column("at", sa.Integer(), nullable=False),
+        sa.Column("at", INTEGER, nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("key"),
     )
@@ -83,12 +85,12 @@ def upgrade() -> None:
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("agent", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
-        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("version", INTEGER, nullable=False),
         sa.Column("retired", sa.Boolean(), nullable=False),
         sa.Column("search_text", sa.String(), nullable=False),
         sa.Column("price_msat", sa.BigInteger(), nullable=False),
-        sa.Column("published_at", sa.Integer(), nullable=False),
-        sa.Column("updated_at", sa.Integer(), nullable=False),
+        sa.Column("published_at", INTEGER, nullable=False),
+        sa.Column("updated_at", INTEGER, nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("agent", "name", name="one_listing_per_agent_and_name"),
     )
@@ -99,7 +101,7 @@ def upgrade() -> None:
     op.create_table(
         "presence",
         sa.Column("agent", sa.String(), nullable=False),
-        sa.Column("last_seen", sa.Integer(), nullable=False),
+        sa.Column("last_seen", INTEGER, nullable=False),
         sa.PrimaryKeyConstraint("agent"),
     )
     with op.batch_alter_table("presence", schema=None) as batch_op:
@@ -112,7 +114,7 @@ def upgrade() -> None:
         sa.Column("buyer", sa.String(), nullable=False),
         sa.Column("provider", sa.String(), nullable=False),
         sa.Column("listing_id", sa.String(), nullable=False),
-        sa.Column("listing_version", sa.Integer(), nullable=False),
+        sa.Column("listing_version", INTEGER, nullable=False),
         sa.Column("task", sa.String(), nullable=False),
         sa.Column("input", sa.String(), nullable=False),
         sa.Column("input_hash", sa.String(), nullable=False),
@@ -128,10 +130,10 @@ def upgrade() -> None:
         sa.Column("routing_msat", sa.BigInteger(), nullable=True),
         sa.Column("payment_hash", sa.String(), nullable=True),
         sa.Column("provider_invoice", sa.String(), nullable=True),
-        sa.Column("outgoing_cltv_blocks", sa.Integer(), nullable=True),
+        sa.Column("outgoing_cltv_blocks", INTEGER, nullable=True),
         sa.Column("event", sa.String(), nullable=True),
         sa.Column("commitment", sa.String(), nullable=True),
-        sa.Column("expires_at", sa.Integer(), nullable=True),
+        sa.Column("expires_at", INTEGER, nullable=True),
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("buyer", "idempotency_key", name="one_quote_per_key"),
@@ -144,7 +146,7 @@ def upgrade() -> None:
 
     op.create_table(
         "escrow_event",
-        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("seq", INTEGER, nullable=False),
         sa.Column("escrow_id", sa.String(), nullable=False),
         sa.Column("event", sa.String(), nullable=False),
         sa.Column("from_state", sa.String(), nullable=True),
@@ -168,30 +170,30 @@ def upgrade() -> None:
         sa.Column("buyer", sa.String(), nullable=False),
         sa.Column("provider", sa.String(), nullable=False),
         sa.Column("listing_id", sa.String(), nullable=False),
-        sa.Column("listing_version", sa.Integer(), nullable=False),
+        sa.Column("listing_version", INTEGER, nullable=False),
         sa.Column("task", sa.String(), nullable=False),
         sa.Column("price_msat", sa.BigInteger(), nullable=False),
         sa.Column("payment_hash", sa.String(), nullable=False),
         sa.Column("acceptance", sa.String(), nullable=False),
-        sa.Column("work_seconds", sa.Integer(), nullable=False),
-        sa.Column("review_seconds", sa.Integer(), nullable=False),
+        sa.Column("work_seconds", INTEGER, nullable=False),
+        sa.Column("review_seconds", INTEGER, nullable=False),
         sa.Column("input", sa.String(), nullable=False),
         sa.Column("invoice", sa.String(), nullable=True),
-        sa.Column("pay_by", sa.Integer(), nullable=True),
+        sa.Column("pay_by", INTEGER, nullable=True),
         sa.Column("result", sa.String(), nullable=True),
         sa.Column("result_hash", sa.String(), nullable=True),
         sa.Column("error_code", sa.String(), nullable=True),
         sa.Column("error_message", sa.String(), nullable=True),
         sa.Column("progress", sa.Float(), nullable=True),
         sa.Column("progress_note", sa.String(), nullable=True),
-        sa.Column("epoch", sa.Integer(), nullable=False),
+        sa.Column("epoch", INTEGER, nullable=False),
         sa.Column("lease_until", sa.Float(), nullable=True),
-        sa.Column("leases_lost", sa.Integer(), nullable=False),
+        sa.Column("leases_lost", INTEGER, nullable=False),
         sa.Column("deadline", sa.Float(), nullable=True),
         sa.Column("work_deadline", sa.Float(), nullable=True),
         sa.Column("routing_paid_msat", sa.BigInteger(), nullable=True),
         sa.Column("preimage", sa.String(), nullable=True),
-        sa.Column("last_event", sa.Integer(), nullable=False),
+        sa.Column("last_event", INTEGER, nullable=False),
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.Column("updated_at", sa.Float(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -210,8 +212,8 @@ def upgrade() -> None:
 
     op.create_table(
         "ledger_entry",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("transaction_id", sa.Integer(), nullable=False),
+        sa.Column("id", INTEGER, nullable=False),
+        sa.Column("transaction_id", INTEGER, nullable=False),
         sa.Column("account", sa.String(), nullable=False),
         sa.Column("amount_msat", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -227,12 +229,12 @@ def upgrade() -> None:
     op.create_table(
         "listing_version",
         sa.Column("listing_id", sa.String(), nullable=False),
-        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("version", INTEGER, nullable=False),
         sa.Column("content", sa.String(), nullable=False),
         sa.Column("content_hash", sa.String(), nullable=False),
         sa.Column("event", sa.String(), nullable=False),
-        sa.Column("event_created_at", sa.Integer(), nullable=False),
-        sa.Column("at", sa.Integer(), nullable=False),
+        sa.Column("event_created_at", INTEGER, nullable=False),
+        sa.Column("at", INTEGER, nullable=False),
         sa.ForeignKeyConstraint(
             ["listing_id"],
             ["listing.id"],
@@ -241,7 +243,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "job_event",
-        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("seq", INTEGER, nullable=False),
         sa.Column("job_id", sa.String(), nullable=False),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("status", sa.String(), nullable=False),
@@ -258,12 +260,7 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_job_event_job_id"), ["job_id"], unique=False)
 
     # ### end Alembic commands ###
-    for table in APPEND_ONLY:
-        for verb in ("UPDATE", "DELETE"):
-            op.execute(
-                f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
-                f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-            )
+    append_only(*APPEND_ONLY)
 
 
 def downgrade() -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from lightwork_broker.db.migrations.dialects import INTEGER
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -17,7 +19,7 @@ depends_on = None
 def upgrade() -> None:
     op.create_table(
         "escrow_node",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", INTEGER, nullable=False),
         sa.Column("pubkey", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )

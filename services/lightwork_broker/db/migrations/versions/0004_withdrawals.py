@@ -8,6 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from lightwork_broker.db.migrations.dialects import INTEGER, append_only
+
 revision = "0004"
 down_revision = "0003"
 branch_labels = None
@@ -32,7 +34,7 @@ def upgrade() -> None:
         sa.Column("idempotency_key", sa.String(), nullable=True),
         sa.Column("called_at", sa.Float(), nullable=True),
         sa.Column("unseen_since", sa.Float(), nullable=True),
-        sa.Column("unknown_since", sa.Integer(), nullable=True),
+        sa.Column("unknown_since", INTEGER, nullable=True),
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.Column("updated_at", sa.Float(), nullable=False),
         sa.CheckConstraint("amount_msat > 0 AND max_fee_msat >= 0", name="withdrawal_amounts"),
@@ -48,7 +50,7 @@ def upgrade() -> None:
     op.create_index("ix_withdrawal_status", "withdrawal", ["status"])
     op.create_table(
         "withdrawal_event",
-        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("seq", INTEGER, nullable=False),
         sa.Column("withdrawal_id", sa.String(), nullable=False),
         sa.Column("event", sa.String(), nullable=False),
         sa.Column("status", sa.String(), nullable=False),
@@ -67,12 +69,7 @@ def upgrade() -> None:
         "INSERT INTO payment_claim (payment_hash, purpose) SELECT payment_hash, 'escrow:' || id FROM escrow "
         "WHERE credited_to IS NULL"
     )
-    for table in APPEND_ONLY:
-        for verb in ("UPDATE", "DELETE"):
-            op.execute(
-                f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
-                f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-            )
+    append_only(*APPEND_ONLY)
 
 
 def downgrade() -> None:
