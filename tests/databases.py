@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Generator
-from contextlib import closing, contextmanager
+from contextlib import AbstractAsyncContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from fast_folder import fast_folder
 from postgres_server import PostgresServer
 
+from lightwork_broker.db.engine import Database, Transaction
 from lightwork_broker.db.place import is_server, migrate
 from lightwork_broker.db.postgres import url_of
 
@@ -101,6 +102,34 @@ class Backup:
 def _copy_file(source: Path, target: Path) -> None:
     with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
         old.backup(new)
+
+
+class WrappedDatabase(Database):
+    """A database with somebody at its doors."""
+
+    def __init__(self, inner: Database) -> None:
+        self._inner = inner
+
+    def door(
+        self, opened: AbstractAsyncContextManager[Transaction]
+    ) -> AbstractAsyncContextManager[Transaction]:
+        """Stand at a door; by default, let everybody pass."""
+        return opened
+
+    def write(self) -> AbstractAsyncContextManager[Transaction]:
+        return self.door(self._inner.write())
+
+    def read(self) -> AbstractAsyncContextManager[Transaction]:
+        return self.door(self._inner.read())
+
+    def scan(self) -> AbstractAsyncContextManager[Transaction]:
+        return self.door(self._inner.scan())
+
+    async def add_once(self, table: sa.Table, **values: object) -> bool:
+        return await self._inner.add_once(table, **values)
+
+    async def close(self) -> None:
+        await self._inner.close()
 
 
 class Look:

@@ -54,6 +54,7 @@ class BrokerProcess:
             "sweep_seconds": 0.5,
             **(settings or {}),
         }
+        self.database = str(chosen.get("database", self.data_dir / "broker.sqlite"))
         own = {f"LIGHTWORK_BROKER_{name.upper()}": str(value) for name, value in chosen.items()}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("LIGHTWORK_")}
         self.env = {**inherited, **own}

@@ -83,7 +83,7 @@ class Money:
 
     async def books(self) -> audits.Audit:
         """Audit the broker's database, as `lightwork broker audit` does, without its start-up time."""
-        database = open_database(str(self._broker.data_dir / "broker.sqlite"))
+        database = open_database(self._broker.database)
         try:
             return await audits.audit(database)
         finally:
@@ -91,7 +91,7 @@ class Money:
 
     async def escrow(self, job_id: str) -> Escrow:
         """Read the broker's own row of a job's escrow."""
-        database = open_database(str(self._broker.data_dir / "broker.sqlite"))
+        database = open_database(self._broker.database)
         try:
             async with database.read() as tx:
                 escrow = await escrow_store.get(tx, JobId(job_id))

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from e2e_stage import HangingHtlc
+from postgres_server import PostgresServer
 from simulated_process import SimulatedProcess
 
 from lightwork.simulated_wallet import SimulatedWallet
@@ -22,7 +23,9 @@ OPENED_WITH = sats(8_000_000)
 class SimulatedNodes:
     """The network's process, and a connection of our own to each node."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, databases: PostgresServer | None = None) -> None:
+        self._databases = databases
+        self._made = 0
         self.process = SimulatedProcess(folder)
         self._nodes: dict[str, RemoteNode] = {}
 
@@ -39,7 +42,11 @@ class SimulatedNodes:
         await self.process.stop()
 
     def broker_settings(self) -> Mapping[str, str]:
-        return {"network": "simulated", "simulated_url": self.process.url}
+        settings = {"network": "simulated", "simulated_url": self.process.url}
+        if self._databases is None:
+            return settings
+        self._made += 1
+        return {**settings, "database": self._databases.create(f"broker_{self._made}")}
 
     def wallet(self, name: str) -> SimulatedWallet:
         return SimulatedWallet(self.process.url, name)

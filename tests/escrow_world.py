@@ -6,17 +6,17 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncGenerator, Coroutine, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from databases import Template
+from databases import Template, WrappedDatabase
 from faulty_node import HOLD_EXPIRY_DELTA, OWN_NODE, ROUTE_BLOCKS, Crash, FaultyNode, Port
 from pydantic import JsonValue
 
 from lightwork_broker.clock import Ids
-from lightwork_broker.db.engine import Database, Transaction
+from lightwork_broker.db.engine import Transaction
 from lightwork_broker.db.place import is_server, open_database
 from lightwork_broker.errors import BrokerError
 from lightwork_broker.escrow.credit import CreditPreimages
@@ -135,38 +135,21 @@ class Activity:
                     await asyncio.sleep(0)
 
 
-class MortalDatabase(Database):
+class MortalDatabase(WrappedDatabase):
     """A broker's database; with the broker dead, nothing is committed any more."""
 
     def __init__(self, place: str, *, activity: Activity, port: Port) -> None:
-        self._inner = open_database(place)
+        super().__init__(open_database(place))
         self._activity = activity
         self._port = port
 
     @asynccontextmanager
-    async def write(self) -> AsyncGenerator[Transaction]:
+    async def door(self, opened: AbstractAsyncContextManager[Transaction]) -> AsyncGenerator[Transaction]:
         self._live()
         with self._activity.busy():
-            async with self._inner.write() as tx:
+            async with opened as tx:
                 yield tx
                 self._live()
-
-    @asynccontextmanager
-    async def read(self) -> AsyncGenerator[Transaction]:
-        self._live()
-        with self._activity.busy():
-            async with self._inner.read() as tx:
-                yield tx
-
-    @asynccontextmanager
-    async def scan(self) -> AsyncGenerator[Transaction]:
-        self._live()
-        with self._activity.busy():
-            async with self._inner.scan() as tx:
-                yield tx
-
-    async def close(self) -> None:
-        await self._inner.close()
 
     def _live(self) -> None:
         if self._port.dead:

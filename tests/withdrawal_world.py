@@ -8,14 +8,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from databases import Template
+from databases import Template, WrappedDatabase
 
 from lightwork_broker.accounts import store
 from lightwork_broker.accounts.service import AccountLimits, Accounts
 from lightwork_broker.accounts.store import Withdrawal
 from lightwork_broker.audit import Audit, audit
 from lightwork_broker.clock import Ids
-from lightwork_broker.db.engine import Database, Transaction
+from lightwork_broker.db.engine import Transaction
 from lightwork_broker.db.place import open_database
 from lightwork_broker.ledger import store as ledger
 from lightwork_broker.ledger.rules import NODE, Entry, Posting, balance_account
@@ -36,33 +36,19 @@ async def _nothing_pending(tx: Transaction, agent: Pubkey) -> int:
     return 0
 
 
-class CountedDatabase(Database):
+class CountedDatabase(WrappedDatabase):
     """A database that knows how many of its transactions are open."""
 
-    def __init__(self, inner: Database) -> None:
-        self._inner = inner
-        self.open = 0
+    open = 0
 
     @asynccontextmanager
-    async def _counted(self, door: AbstractAsyncContextManager[Transaction]) -> AsyncGenerator[Transaction]:
+    async def door(self, opened: AbstractAsyncContextManager[Transaction]) -> AsyncGenerator[Transaction]:
         self.open += 1
         try:
-            async with door as tx:
+            async with opened as tx:
                 yield tx
         finally:
             self.open -= 1
-
-    def write(self) -> AbstractAsyncContextManager[Transaction]:
-        return self._counted(self._inner.write())
-
-    def read(self) -> AbstractAsyncContextManager[Transaction]:
-        return self._counted(self._inner.read())
-
-    def scan(self) -> AbstractAsyncContextManager[Transaction]:
-        return self._counted(self._inner.scan())
-
-    async def close(self) -> None:
-        await self._inner.close()
 
 
 @dataclass

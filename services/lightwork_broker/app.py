@@ -18,7 +18,7 @@ from lightwork_broker.accounts import api as accounts_api
 from lightwork_broker.accounts.service import AccountLimits, Accounts
 from lightwork_broker.body_limit import BodyLimit
 from lightwork_broker.clock import Clock, Ids, SystemClock
-from lightwork_broker.db.engine import Database
+from lightwork_broker.db.engine import Database, DatabaseUnavailable
 from lightwork_broker.db.place import migrate, open_database
 from lightwork_broker.escrow import store as escrow_store
 from lightwork_broker.escrow.credit import CreditPreimages
@@ -27,6 +27,7 @@ from lightwork_broker.escrow.service import EscrowService
 from lightwork_broker.escrow.underwriting import EscrowUnderwriter
 from lightwork_broker.escrow.wrap import Limits
 from lightwork_broker.identity.service import Identity
+from lightwork_broker.identity.shared import FORGET_SECONDS, SharedGuard, require_key
 from lightwork_broker.jobs import api as jobs_api
 from lightwork_broker.jobs.events import JobReader
 from lightwork_broker.jobs.queue import WorkQueue
@@ -95,6 +96,7 @@ class Rooms:
     database: Database
     node: LightningNode
     identity: Identity
+    shared: SharedGuard | None
     market: Market
     quotes: Quotes
     escrows: EscrowService
@@ -124,9 +126,10 @@ async def build(
         await asyncio.to_thread(migrate, place)
         database = open_database(place)
     key = keys.load_or_create(directory / "broker.key")
+    await require_key(database, key.public, adopt=settings.adopt, idle=escrow_store.nothing_open)
     summary = await _summary(node, patience_seconds=settings.node_patience_seconds)
     limits = limits_of(settings, summary)
-    ids, signals = Ids(clock), Signals()
+    ids, signals = Ids(clock), Signals(tell=database.relay.tell if database.relay else None)
     modes = tuple(PaymentMode) if settings.credit_ceiling_msat else (PaymentMode.ESCROW,)
     market = Market(
         database=database, clock=clock, ids=ids, max_price_msat=settings.max_price_msat, modes=modes
@@ -163,7 +166,9 @@ async def build(
         caps=Caps(of_buyer=settings.open_jobs_of_buyer, of_all=settings.open_jobs),
     )
     escrows.attach(jobs)
+    shared = SharedGuard(database=database, clock=clock) if database.relay else None
     return Rooms(
+        shared=shared,
         info=BrokerInfo(
             name=settings.name,
             version=version("lightwork"),
@@ -188,6 +193,7 @@ async def build(
             clock=clock,
             origins=settings.served_origins(),
             guard=ReplayGuard(started_at=int(clock.now())),
+            shared=shared,
             rates=RateLimit(clock=clock, per_second=settings.requests_per_second_of_key),
         ),
         market=market,
@@ -273,6 +279,7 @@ def create_app(
                 ("clock", lambda: _tick(rooms.jobs)),
                 ("watchdog", rooms.watchdog.run),
                 ("withdrawals", lambda: _sweep_withdrawals(rooms.accounts, settings.sweep_seconds)),
+                *_among_brokers(rooms),
             )
         ]
         try:
@@ -382,8 +389,19 @@ def _add_own_routes(app: FastAPI) -> None:
 
 
 async def _health(rooms: Rooms) -> Health:
-    async with rooms.database.read() as tx:
-        counts = await escrow_store.count(tx)
+    try:
+        async with rooms.database.read() as tx:
+            counts = await escrow_store.count(tx)
+    except DatabaseUnavailable as error:
+        return Health(
+            ok=False,
+            database=False,
+            node_synced=False,
+            block_height=None,
+            open_escrows=0,
+            unknown_payments=0,
+            detail=str(error),
+        )
     if rooms.gate.reason is not None:
         return Health(
             ok=False,
@@ -426,6 +444,23 @@ async def _summary(node: LightningNode, *, patience_seconds: float) -> NodeSumma
             if asyncio.get_running_loop().time() >= deadline:
                 raise
             await asyncio.sleep(0.5)
+
+
+def _among_brokers(rooms: Rooms) -> list[tuple[str, Callable[[], Coroutine[None, None, None]]]]:
+    """Return what runs where other brokers may be at work on the same database."""
+    relay, shared = rooms.database.relay, rooms.shared
+    if relay is None or shared is None:
+        return []
+
+    async def forget() -> None:
+        while True:
+            await asyncio.sleep(FORGET_SECONDS)
+            await shared.forget()
+
+    return [
+        ("relay", lambda: relay.run(hear=rooms.signals.hear, stir=rooms.signals.stir)),
+        ("forget requests", forget),
+    ]
 
 
 async def _tick(jobs: Jobs) -> None:

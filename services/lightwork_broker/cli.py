@@ -21,6 +21,7 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from uvicorn.loops.auto import auto_loop_factory
 
@@ -28,7 +29,7 @@ from lightwork_broker import audit as audits
 from lightwork_broker import keys
 from lightwork_broker.app import create_app, create_network_app, redirect_wallets
 from lightwork_broker.db.engine import DatabaseUnavailable
-from lightwork_broker.db.place import DriverMissing, migrate, open_database
+from lightwork_broker.db.place import DriverMissing, migrate, open_database, require_driver
 from lightwork_broker.lightning.errors import LightningError
 from lightwork_broker.lightning.ports import LightningNode
 from lightwork_broker.logs import configure
@@ -118,6 +119,12 @@ class BrokerServer(uvicorn.Server):
 
 
 async def _serve(settings: BrokerSettings) -> Exit:
+    if settings.database.get_secret_value():
+        try:
+            require_driver()
+        except DriverMissing as error:
+            err.print(f"[red]{escape(str(error))}[/]")
+            return Exit.USAGE
     match settings.network:
         case LightningNetwork.LND:
             return await _serve_lnd(settings)
@@ -157,7 +164,7 @@ async def _serve_lnd(settings: BrokerSettings) -> Exit:
     if not await _answer(application, listener, _greeting(settings)):
         err.print(
             "[red]the broker could not start[/]: see the log above; most often its Lightning node "
-            f"({settings.lnd_address}) is away, locked, or refuses the macaroon"
+            f"({settings.lnd_address}) is away, locked, or refuses the macaroon, or its database is away"
         )
         return Exit.AWAY
     return Exit.OK
@@ -300,7 +307,7 @@ def audit(
         err.print(f"[red]the database gives no answer[/]: {error}")
         raise typer.Exit(Exit.AWAY) from None
     except DriverMissing as error:
-        err.print(f"[red]{error}[/]")
+        err.print(f"[red]{escape(str(error))}[/]")
         raise typer.Exit(Exit.USAGE) from None
     if as_json:
         typer.echo(json.dumps(asdict(report)))

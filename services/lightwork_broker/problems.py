@@ -60,6 +60,7 @@ HTTP: dict[ProblemCode, tuple[int, str]] = {
     P.WRONG_STATUS: (409, "The job's status does not permit this"),
     P.LEASE_LOST: (409, "The lease is lost"),
     P.LIGHTNING_UNAVAILABLE: (503, "The Lightning node is not available"),
+    P.DATABASE_UNAVAILABLE: (503, "The database is not available"),
     P.OVERLOADED: (429, "Too much at once"),
     P.INTERNAL: (500, "The broker made a mistake"),
 }

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from lightwork_broker.db.engine import DatabaseUnavailable
 from lightwork_broker.errors import BrokerError
 from lightwork_broker.lightning.errors import LightningError
 from lightwork_broker.problems import problem, problem_of
@@ -33,6 +34,15 @@ def add_refusals(app: FastAPI) -> None:
             ProblemCode.LIGHTNING_UNAVAILABLE,
             "the broker's Lightning node gives no answer",
             hint="try again in a moment",
+            instance=request.url.path,
+        )
+
+    async def no_database(request: Request, error: Exception) -> JSONResponse:
+        log.warning("request.no_database", path=request.url.path, cause=str(error))
+        return problem(
+            ProblemCode.DATABASE_UNAVAILABLE,
+            "the broker's database gives no answer",
+            hint="try again in a moment, with the same Idempotency-Key",
             instance=request.url.path,
         )
 
@@ -73,6 +83,7 @@ def add_refusals(app: FastAPI) -> None:
 
     app.add_exception_handler(BrokerError, refused)
     app.add_exception_handler(LightningError, unavailable)
+    app.add_exception_handler(DatabaseUnavailable, no_database)
     app.add_exception_handler(RequestValidationError, malformed)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(UnicodeEncodeError, unwritable)

@@ -7,12 +7,13 @@ from sqlmodel import SQLModel
 
 from lightwork_broker.accounts import store as accounts
 from lightwork_broker.escrow import store as escrow
+from lightwork_broker.identity import store as identity
 from lightwork_broker.jobs import store as jobs
 from lightwork_broker.ledger import store as ledger
 from lightwork_broker.market import quote_store as quotes
 from lightwork_broker.market import store as market
 
-AREAS = (ledger, accounts, market, quotes, escrow, jobs)
+AREAS = (ledger, accounts, market, quotes, escrow, jobs, identity)
 
 
 def metadata() -> sa.MetaData:

@@ -39,6 +39,10 @@ class BrokerSettings(BaseSettings):
         default=SecretStr(""),
         description="postgresql://... that several brokers may share; if empty, a file in the data directory",
     )
+    adopt: bool = Field(
+        default=False,
+        description="take over a database whose broker.key is lost; refused while a job is open",
+    )
     operators: tuple[Annotated[str, StringConstraints(pattern=HEX32)], ...] = Field(
         default=(), description="keys that may rule on disputes, besides our own"
     )

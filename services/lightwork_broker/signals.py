@@ -1,10 +1,10 @@
-"""Wake-ups inside one broker process. They only save waiting: what is true is read from the database."""
+"""Wake-ups of those who wait. They only save waiting: what is true is read from the database."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 
@@ -35,13 +35,21 @@ class Listener:
 
 
 class Signals:
-    """Topics by name, such as `job:<id>` or `work:<agent>`."""
+    """Topics by name, such as `job:<id>` or `work:<agent>`. `tell` passes them on to brokers elsewhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tell: Callable[[str], None] | None = None) -> None:
         self._listeners: defaultdict[str, set[Listener]] = defaultdict(set)
+        self._tell = tell
         self.closing = False
 
     def notify(self, topic: str) -> None:
+        """Wake those who wait for a topic, here and at the brokers beside this one."""
+        self.hear(topic)
+        if self._tell is not None:
+            self._tell(topic)
+
+    def hear(self, topic: str) -> None:
+        """Wake those who wait for a topic here."""
         for listener in self._listeners.get(topic, ()):
             listener.wake()
 

@@ -14,6 +14,8 @@ from e2e_provider import HandBuyer, HandProvider
 from e2e_simulated_nodes import SimulatedNodes
 from e2e_stage import Stage
 from e2e_world import World
+from fast_folder import fast_folder
+from postgres_server import PostgresServer
 
 from lightwork import Market
 from lightwork_contracts.modes import PaymentMode
@@ -22,23 +24,41 @@ from lightwork_contracts.modes import PaymentMode
 @pytest_asyncio.fixture(
     scope="session",
     loop_scope="session",
-    params=[pytest.param("lnd", marks=pytest.mark.regtest), "simulated", "simulated-credit"],
+    params=[
+        pytest.param("lnd", marks=pytest.mark.regtest),
+        "simulated",
+        "simulated-credit",
+        "simulated-postgres",
+    ],
 )
 async def stage(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncGenerator[Stage]:
     """The nodes and the mode of payment. A module that is not about all of them names its own, and says why."""
-    kind, _, mode = str(request.param).partition("-")
-    chosen = PaymentMode(mode) if mode else PaymentMode.ESCROW
+    kind, _, choice = str(request.param).partition("-")
+    chosen = PaymentMode.CREDIT if choice == "credit" else PaymentMode.ESCROW
     if kind == "lnd":
         yield Stage(LndNodes(request.getfixturevalue("network")), chosen)
         return
-    nodes = SimulatedNodes(tmp_path_factory.mktemp("network"))
+    server = request.getfixturevalue("postgres") if choice == "postgres" else None
+    nodes = SimulatedNodes(tmp_path_factory.mktemp("network"), databases=server)
     try:
         await nodes.start()
         yield Stage(nodes, chosen)
     finally:
         await nodes.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Generator[PostgresServer]:
+    """A PostgreSQL server on which each broker of a test has a database of its own."""
+    with fast_folder() as folder:
+        server = PostgresServer(folder)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -62,6 +62,7 @@ class ProblemCode(StrEnum):
     LEASE_LOST = "lease_lost"
     # the broker
     LIGHTNING_UNAVAILABLE = "lightning_unavailable"
+    DATABASE_UNAVAILABLE = "database_unavailable"
     OVERLOADED = "overloaded"
     INTERNAL = "internal"
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import sqlalchemy as sa
 from sqlmodel import SQLModel
@@ -116,11 +116,26 @@ class Transaction(ABC):
         """Execute one statement."""
 
 
+class Relay(Protocol):
+    """Wake-ups between the brokers on one database."""
+
+    def tell(self, topic: str) -> None:
+        """Wake those who wait for this topic at other brokers."""
+        ...
+
+    async def run(self, *, hear: Callable[[str], None], stir: Callable[[], None]) -> None:
+        """Call `hear` with each topic that others tell, and `stir` when some may have been missed; for ever."""
+        ...
+
+
 class Database(ABC):
     """The doors: `write()` for one short transaction at a time, `read()` and `scan()` for any number.
 
     Raises `DatabaseUnavailable` where the database gives no answer.
     """
+
+    relay: Relay | None = None
+    """Between brokers on several machines; None where there is only one."""
 
     @abstractmethod
     def write(self) -> AbstractAsyncContextManager[Transaction]:
@@ -133,6 +148,13 @@ class Database(ABC):
     @abstractmethod
     def scan(self) -> AbstractAsyncContextManager[Transaction]:
         """Open a read transaction for statements that may look at many rows; nobody else waits for them."""
+
+    @abstractmethod
+    async def add_once(self, table: sa.Table, **values: object) -> bool:
+        """Add a row by itself if there is none with its key; tell whether there was none.
+
+        For what nobody decides by together with other rows. A power cut may forget it.
+        """
 
     @abstractmethod
     async def close(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any, cast
 import psycopg
 import sqlalchemy as sa
 from sqlalchemy import exc
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from lightwork_broker.db.engine import (
@@ -28,6 +29,7 @@ from lightwork_broker.db.engine import (
     forbid_second_transaction,
     writing,
 )
+from lightwork_broker.db.postgres_relay import PostgresRelay
 
 READERS = 10
 SCANS_AT_ONCE = 4
@@ -71,6 +73,10 @@ class PostgresDatabase(Database):
         self._readers = _engine(
             url, connections=READERS, isolation_level="REPEATABLE READ"
         ).execution_options(postgresql_readonly=True)
+        self._adders = self._readers.execution_options(
+            isolation_level="AUTOCOMMIT", postgresql_readonly=False
+        )
+        self.relay = PostgresRelay(url, arguments=connect_arguments())
         self._turn = asyncio.Lock()
         self._scans = asyncio.Semaphore(SCANS_AT_ONCE)
         self._commits: set[asyncio.Task[None]] = set()
@@ -97,6 +103,12 @@ class PostgresDatabase(Database):
     async def scan(self) -> AsyncGenerator[Transaction]:
         async with self._scans, self.read() as transaction:
             yield transaction
+
+    async def add_once(self, table: sa.Table, **values: object) -> bool:
+        with _unavailable():
+            async with _connection(self._adders) as connection:
+                adding = postgres_insert(table).on_conflict_do_nothing().returning(*table.primary_key)
+                return (await connection.execute(adding, values)).first() is not None
 
     async def close(self) -> None:
         await asyncio.gather(*self._commits, return_exceptions=True)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from lightwork_broker.db.engine import (
     BUSY_SECONDS,
@@ -131,6 +132,11 @@ class SqliteDatabase(Database):
                 yield _Scan(connection.core)
             finally:
                 self._close_snapshot(connection)
+
+    async def add_once(self, table: sa.Table, **values: object) -> bool:
+        async with self.write() as transaction:
+            adding = sqlite_insert(table).on_conflict_do_nothing().returning(*table.primary_key)
+            return await transaction.one(adding, **values) is not None
 
     async def close(self) -> None:
         await asyncio.gather(*self._committing, return_exceptions=True)

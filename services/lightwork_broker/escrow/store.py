@@ -310,6 +310,11 @@ async def count(tx: Transaction) -> Counts:
     return Counts(row["unfinished"], row["unknown"]) if row else Counts(0, 0)
 
 
+async def nothing_open(tx: Transaction) -> bool:
+    """Tell whether every escrow is at its end."""
+    return (await count(tx)).unfinished == 0
+
+
 async def ended(tx: Transaction, *, since: float) -> list[Escrow]:
     """Return every escrow that has ended since then."""
     terminal = [state.value for state in TERMINAL]

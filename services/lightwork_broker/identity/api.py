@@ -23,7 +23,7 @@ async def authenticated(request: Request, _: Annotated[str | None, Security(nost
     identity = cast("Identity", request.app.state.identity)
     query = request.scope.get("query_string", b"").decode("latin-1")
     path = request.scope.get("raw_path", b"").decode("latin-1").split("?", 1)[0] or request.url.path
-    return identity.who(
+    return await identity.who(
         header=request.headers.get("authorization"),
         host=request.headers.get("host", ""),
         target=f"{path}?{query}" if query else path,

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from lightwork_broker.clock import Clock
 from lightwork_broker.errors import AuthRefused, Overloaded
+from lightwork_broker.identity.shared import SharedGuard
 from lightwork_contracts.errors import AuthCode, AuthError
 from lightwork_contracts.ids import Pubkey
 from lightwork_contracts.signed.http_auth import read_request_auth
@@ -23,14 +24,21 @@ class Identity:
     """Reads the Authorization header of a request. A signature holds for one URL, method and body, once."""
 
     def __init__(
-        self, *, clock: Clock, origins: tuple[str, ...], guard: ReplayGuard, rates: KeyRates | None = None
+        self,
+        *,
+        clock: Clock,
+        origins: tuple[str, ...],
+        guard: ReplayGuard,
+        shared: SharedGuard | None = None,
+        rates: KeyRates | None = None,
     ) -> None:
+        self._shared = shared
         self._rates = rates
         self._clock = clock
         self._origins = origins
         self._guard = guard
 
-    def who(self, *, header: str | None, host: str, target: str, method: str, body: bytes) -> Pubkey:
+    async def who(self, *, header: str | None, host: str, target: str, method: str, body: bytes) -> Pubkey:
         """Return the key that signed the request.
 
         The URL is put together from the origins that this broker serves, never from the Host header alone:
@@ -47,6 +55,8 @@ class Identity:
         try:
             auth = read_request_auth(header, url=origin + target, method=method, body=body, now=now)
             self._guard.claim(auth.event_id, created_at=auth.created_at, now=now)
+            if self._shared and not await self._shared.take(auth.event_id, created_at=auth.created_at):
+                raise AuthError(AuthCode.REPLAYED, "this signed request was used before: sign a new one")
         except AuthError as error:
             if error.code == AuthCode.GUARD_FULL:
                 raise Overloaded("too many requests within a minute", hint="slow down") from error

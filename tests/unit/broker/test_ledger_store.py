@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from lightwork_broker.audit import audit
 from lightwork_broker.db.engine import Database
 from lightwork_broker.db.place import is_server, migrate, open_database
 from lightwork_broker.db.postgres import url_of
+from lightwork_broker.identity.store import forget_requests, take_request
 from lightwork_broker.ledger import store
 from lightwork_broker.ledger.rules import FEES, NODE, Entry, Posting, payout_posting
 from lightwork_broker.ledger.store import LedgerConflict
@@ -64,6 +66,14 @@ def _posting(key: str = "k", *, amount: int = 5) -> Posting:
 async def _balances(database: Database) -> dict[str, int]:
     async with database.read() as tx:
         return await store.balances(tx)
+
+
+async def test_what_is_added_once_is_added_once_however_many_ask(database: Database) -> None:
+    asked = [take_request(database, "ab" * 32, created_at=1) for _ in range(20)]
+    assert sorted(await asyncio.gather(*asked)) == [False] * 19 + [True]
+    async with database.write() as tx:
+        await forget_requests(tx, before=2)
+    assert await take_request(database, "ab" * 32, created_at=2)
 
 
 async def test_the_same_posting_again_adds_nothing(database: Database) -> None:

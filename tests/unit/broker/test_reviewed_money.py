@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from databases import Backup, Template
+from databases import Backup, Template, WrappedDatabase
 from escrow_checks import Auditor, Books
 from escrow_story import BUYER, Op, Story, open_story
 from escrow_world import (
@@ -325,14 +325,11 @@ def test_the_invoice_that_is_asked_for_outlives_the_last_moment_to_pay_it(
 # --- H4, H20: what was decided on an older state does not meet a newer one ------------------------------------
 
 
-class LateDatabase:
+class LateDatabase(WrappedDatabase):
     """A broker's database whose turn to write comes only when a test says so."""
 
     def __init__(self, place: str) -> None:
-        self._inner = open_database(place)
-        self.read = self._inner.read
-        self.scan = self._inner.scan
-        self.close = self._inner.close
+        super().__init__(open_database(place))
         self.turn = asyncio.Event()
         self.waiting = asyncio.Event()
 
