@@ -133,6 +133,8 @@ class BrokerConnection:
     ) -> T:
         """Make one call and read its answer; a `safe` one is made again when the connection is lost.
 
+        One whose signature came too late, as while the broker starts, is signed anew and made again.
+
         Raises:
             BrokerUnreachable: no answer after the last try.
             BrokerProblem: the broker refused.
@@ -218,8 +220,11 @@ class BrokerConnection:
             else:
                 if response.status_code < 300:
                     return response
-                if last or not safe or response.status_code not in BUSY:
-                    raise problem_of(response)
+                problem = problem_of(response)
+                # A signature from before the broker's start is refused unread, so any call may be made again.
+                stale = isinstance(problem, AuthRefused) and problem.code == ProblemCode.AUTH_STALE
+                if last or not (stale or (safe and response.status_code in BUSY)):
+                    raise problem
             await self.sleep(self.backoff.delay(attempt, chance=self.chance()))
         raise AssertionError("the last try either returns or raises")
 

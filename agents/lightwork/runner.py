@@ -71,6 +71,7 @@ class Runner:
         self._runs: set[JobRun] = set()
         self._children: set[asyncio.Task[None]] = set()
         self._away = False
+        self._accepted = False
         self.ready = asyncio.Event()
         """Set once the tasks are listed."""
 
@@ -146,11 +147,14 @@ class Runner:
         try:
             answer = await self._broker.poll(poll)
         except AuthRefused as error:
-            if error.code != ProblemCode.AUTH_REPLAYED:
+            # A broker that starts again takes nothing that was signed before, by whichever clock.
+            restarted = self._accepted and error.code == ProblemCode.AUTH_STALE
+            if not restarted and error.code != ProblemCode.AUTH_REPLAYED:
                 raise
             return await self._lost(attempt + 1, error)
         except (BrokerUnreachable, BrokerAnswerInvalid, BrokerProblem) as error:
             return await self._lost(attempt + 1, error)
+        self._accepted = True
         if self._away:
             self._away = False
             self._tell(Report(kind="broker.back", text="the broker is back"))

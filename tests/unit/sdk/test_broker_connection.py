@@ -95,6 +95,12 @@ async def test_a_broker_that_stays_away_is_unreachable_after_four_tries() -> Non
     assert len(server.requests) == 4
 
 
+async def test_a_signature_from_before_the_brokers_start_is_made_anew_whatever_the_call() -> None:
+    server = Server(problem(ProblemCode.AUTH_STALE, 401), OK)
+    assert await server.connection().call("POST", "/v1/x", answer=ANYTHING, safe=False) == {"fine": True}
+    assert len({request.headers["authorization"] for request in server.requests}) == 2
+
+
 async def test_a_refusal_is_not_asked_for_again() -> None:
     server = Server(problem(ProblemCode.LEASE_LOST, 409, "too late"))
     with pytest.raises(LeaseLost, match="too late"):

@@ -467,3 +467,17 @@ async def test_a_key_that_the_broker_does_not_accept_ends_the_runner() -> None:
         async with asyncio.timeout(5):
             await runner.run()
     await connection.close()
+
+
+async def test_a_broker_that_started_again_and_takes_no_earlier_signature_is_asked_again() -> None:
+    left: list[httpx2.Response] = []
+    broker = ProvidersBroker(rules={"/poll": lambda: left.pop() if left else None})
+    async with running(broker, echo_agent()):
+        broker.give(job_work({"text": "one"}))
+        await broker.until(lambda: len(broker.sent("/deliver")) == 1)
+        left.extend(problem(ProblemCode.AUTH_STALE, 401) for _ in range(12))
+        # The first of these ends the question that was open already; the second needs a new one.
+        for number in (2, 3):
+            broker.give(job_work({"text": "again"}))
+            await broker.until(lambda number=number: len(broker.sent("/deliver")) == number)
+    assert left == []
