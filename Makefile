@@ -82,6 +82,10 @@ kill-matrix: setup ## Each step of each flow, {broker, LND, database} killed, on
 kill-matrix-regtest: setup nodes ## The same on real bitcoind and LND, hours of it (ARGS="--every 20" for a part)
 	@PYTHONPATH=tests $(BIN)/python -m kill_matrix.run_regtest $(ARGS)
 
+.PHONY: chaos
+chaos: setup nodes ## Real nodes, agents at work, and broker, LND and bitcoind killed at random (ARGS="--minutes 3 --seed 7")
+	@PYTHONPATH=tests $(BIN)/python -m chaos.run $(ARGS)
+
 .PHONY: bench
 bench: setup nodes ## A hire through the broker against the same escrow done raw, as a ratio
 	@$(BIN)/python tests/benchmarks/bench.py $(ARGS)
