@@ -94,6 +94,10 @@ bench: setup nodes ## A hire through the broker against the same escrow done raw
 bench-author: setup ## From an author's first import to a paid job, against two seconds
 	@$(BIN)/python tests/benchmarks/author.py
 
+.PHONY: bench-database
+bench-database: setup ## What PostgreSQL costs against SQLite, in writes a second, as a ratio
+	@PYTHONPATH=tests $(BIN)/python tests/benchmarks/database_writes.py
+
 ##@ A network to play with (NETWORK=name for another one)
 
 .PHONY: up

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -34,9 +35,10 @@ class PostgresServer:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.port: int = listener.getsockname()[1]
         # A server refuses to run as root, which a container's tests often are.
-        self._as = "nobody" if os.geteuid() == 0 else None
-        if self._as is not None:
-            owner = pwd.getpwnam(self._as)
+        self._as: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            owner = pwd.getpwnam("nobody")
+            self._as = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": ()}
             os.chown(folder, owner.pw_uid, owner.pw_gid)
             for parent in folder.parents:
                 # pytest's folders are closed to others; passing through is enough.
@@ -62,7 +64,7 @@ class PostgresServer:
                 [str(self._programs / "postgres"), "-D", str(self._data), *chosen],
                 stdout=log,
                 stderr=log,
-                user=self._as,
+                **self._as,
                 cwd=self.folder,
                 start_new_session=True,
                 env={"LC_ALL": "C", "PATH": os.environ["PATH"]},
@@ -96,7 +98,7 @@ class PostgresServer:
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
             [str(self._programs / program), *arguments],
-            user=self._as,
+            **self._as,
             cwd=self.folder,
             capture_output=True,
             text=True,

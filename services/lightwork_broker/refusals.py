@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from lightwork_broker.db.engine import DatabaseUnavailable
+from lightwork_broker.db.engine import DatabaseUnavailable, NotStorable
 from lightwork_broker.errors import BrokerError
 from lightwork_broker.lightning.errors import LightningError
 from lightwork_broker.problems import problem, problem_of
@@ -75,6 +75,9 @@ def add_refusals(app: FastAPI) -> None:
             ProblemCode.REQUEST_INVALID, "a text is not Unicode", hint="see /docs", instance=request.url.path
         )
 
+    async def not_storable(request: Request, error: Exception) -> JSONResponse:
+        return problem(ProblemCode.REQUEST_INVALID, str(error), hint="see /docs", instance=request.url.path)
+
     async def broken(request: Request, error: Exception) -> JSONResponse:
         log.error("request.failed", path=request.url.path, exc_info=error)
         return problem(
@@ -87,4 +90,5 @@ def add_refusals(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, malformed)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(UnicodeEncodeError, unwritable)
+    app.add_exception_handler(NotStorable, not_storable)
     app.add_exception_handler(Exception, broken)

@@ -48,6 +48,10 @@ class DatabaseUnavailable(RuntimeError):
     """The database gives no answer. What was not committed is not stored; a commit may be or may not be."""
 
 
+class NotStorable(ValueError):
+    """A value that this database cannot hold, such as a text with a zero byte on PostgreSQL."""
+
+
 def forbid_open_transaction() -> None:
     """Raise `TransactionOpen` inside a write transaction; called before each RPC that moves money."""
     if _writing.get():

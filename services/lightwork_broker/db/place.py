@@ -36,8 +36,16 @@ def migrate(place: str) -> None:
 
     Raises:
         DriverMissing: `lightwork[postgres]` is not installed.
+        DatabaseUnavailable: the server gives no answer.
     """
-    command.upgrade(config_for(place), "head")
+    config = config_for(place)
+    if not is_server(place):
+        command.upgrade(config, "head")
+        return
+    from lightwork_broker.db.postgres import translated
+
+    with translated():
+        command.upgrade(config, "head")
 
 
 def config_for(place: str) -> Config:

@@ -23,6 +23,7 @@ from lightwork_broker.db.engine import (
     BUSY_SECONDS,
     Database,
     DatabaseUnavailable,
+    NotStorable,
     Outcome,
     Row,
     Transaction,
@@ -84,7 +85,7 @@ class PostgresDatabase(Database):
     @asynccontextmanager
     async def write(self) -> AsyncGenerator[Transaction]:
         forbid_second_transaction()
-        with _unavailable():
+        with translated():
             # First in line among our own, then among the brokers: one connection is enough.
             async with self._turn, _connection(self._writer) as connection:
                 await connection.execute(TAKE_WRITE_LOCK)
@@ -95,7 +96,7 @@ class PostgresDatabase(Database):
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[Transaction]:
-        with _unavailable():
+        with translated():
             async with _connection(self._readers) as connection:
                 yield PostgresTransaction(connection)
 
@@ -105,7 +106,7 @@ class PostgresDatabase(Database):
             yield transaction
 
     async def add_once(self, table: sa.Table, **values: object) -> bool:
-        with _unavailable():
+        with translated():
             async with _connection(self._adders) as connection:
                 adding = postgres_insert(table).on_conflict_do_nothing().returning(*table.primary_key)
                 return (await connection.execute(adding, values)).first() is not None
@@ -183,8 +184,8 @@ def _engine(url: str, *, connections: int, isolation_level: str) -> AsyncEngine:
 
 
 @contextmanager
-def _unavailable() -> Generator[None]:
-    """Say in one word what the driver says in many: no connection, cut off, or the lock is not to be had."""
+def translated() -> Generator[None]:
+    """Say in a word what the driver says in many: no connection, cut off, no lock to be had, or not storable."""
     try:
         yield
     except (
@@ -195,6 +196,8 @@ def _unavailable() -> Generator[None]:
     ) as error:
         # The driver's text may name the server and the user, which are nobody else's business.
         raise DatabaseUnavailable(f"PostgreSQL gives no answer ({type(error).__name__})") from error
+    except exc.DataError as error:
+        raise NotStorable("a text holds a zero byte, or a number is out of range") from error
     except exc.DBAPIError as error:
         if not error.connection_invalidated:
             raise
