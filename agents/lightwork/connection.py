@@ -202,8 +202,9 @@ class BrokerConnection:
         safe: bool,
         seconds: float,
     ) -> httpx2.Response:
-        for attempt in range(1, self._attempts + 1):
-            last = attempt == self._attempts
+        attempt, signed_too_early = 1, 0
+        while True:
+            last = attempt >= self._attempts
             # Signed anew each time: the broker refuses an event that it has seen.
             request = self._request(
                 method, path, content=content, params=params, headers=headers, signed=signed, seconds=seconds
@@ -221,12 +222,17 @@ class BrokerConnection:
                 if response.status_code < 300:
                     return response
                 problem = problem_of(response)
-                # A signature from before the broker's start is refused unread, so any call may be made again.
                 stale = isinstance(problem, AuthRefused) and problem.code == ProblemCode.AUTH_STALE
-                if last or not (stale or (safe and response.status_code in BUSY)):
+                if stale and signed_too_early < self._attempts - 1:
+                    # Signed before the broker's start and refused unread: any call may be made again, even if the
+                    # tries were used up while the broker was away.
+                    signed_too_early += 1
+                    await self.sleep(self.backoff.delay(signed_too_early, chance=self.chance()))
+                    continue
+                if last or not safe or response.status_code not in BUSY:
                     raise problem
             await self.sleep(self.backoff.delay(attempt, chance=self.chance()))
-        raise AssertionError("the last try either returns or raises")
+            attempt += 1
 
     def chance(self) -> float:
         """A random number from 0 to 1, from this connection's entropy."""

@@ -12,7 +12,14 @@ from unit.sdk.signed_facts import BUYER, NOW
 from unit.sdk.stand_ins import problem
 
 from lightwork.connection import Backoff, BrokerConnection
-from lightwork.errors import BrokerAnswerInvalid, BrokerProblem, BrokerUnreachable, LeaseLost, ProfileInvalid
+from lightwork.errors import (
+    AuthRefused,
+    BrokerAnswerInvalid,
+    BrokerProblem,
+    BrokerUnreachable,
+    LeaseLost,
+    ProfileInvalid,
+)
 from lightwork_contracts.signed.http_auth import read_request_auth
 from lightwork_contracts.wire.jobs import Reject
 from lightwork_contracts.wire.problems import ProblemCode
@@ -96,9 +103,17 @@ async def test_a_broker_that_stays_away_is_unreachable_after_four_tries() -> Non
 
 
 async def test_a_signature_from_before_the_brokers_start_is_made_anew_whatever_the_call() -> None:
-    server = Server(problem(ProblemCode.AUTH_STALE, 401), OK)
+    away = [httpx2.ConnectError] * 3
+    server = Server(*away, problem(ProblemCode.AUTH_STALE, 401), OK)
     assert await server.connection().call("POST", "/v1/x", answer=ANYTHING, safe=False) == {"fine": True}
-    assert len({request.headers["authorization"] for request in server.requests}) == 2
+    assert len({request.headers["authorization"] for request in server.requests}) == 5
+
+
+async def test_a_signature_that_stays_stale_is_refused_after_four_tries() -> None:
+    server = Server(problem(ProblemCode.AUTH_STALE, 401))
+    with pytest.raises(AuthRefused):
+        await server.connection().call("GET", "/v1/x", answer=ANYTHING, safe=True)
+    assert len(server.requests) == 4
 
 
 async def test_a_refusal_is_not_asked_for_again() -> None:
