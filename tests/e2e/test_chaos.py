@@ -16,7 +16,7 @@ from regtest_network import fresh_network
 from lightwork_contracts.status import JobStatus
 from lightwork_regtest import Network
 
-SEED = 7
+SEED = 38
 SECONDS = 40
 
 
