@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lightwork.connection import CALL_SECONDS, BrokerConnection
 from lightwork.errors import BrokerAnswerInvalid
-from lightwork_contracts.ids import JobId, ListingId, Pubkey, QuoteId, WithdrawalId
+from lightwork_contracts.ids import JobId, ListingId, Pubkey, QuoteId, WebhookId, WithdrawalId
 from lightwork_contracts.signed.event import SignedEvent
 from lightwork_contracts.status import JobStatus
 from lightwork_contracts.wire.accounts import BalanceView, Withdraw, WithdrawalPage, WithdrawalView
@@ -37,6 +37,7 @@ from lightwork_contracts.wire.market import (
     RefuseQuote,
     RequestQuote,
 )
+from lightwork_contracts.wire.webhooks import AddWebhook, NewWebhook, WebhookList, WebhookView
 
 _INFO = TypeAdapter(BrokerInfo)
 _LISTING = TypeAdapter(ListingView)
@@ -50,6 +51,8 @@ _WITHDRAWAL = TypeAdapter(WithdrawalView)
 _WITHDRAWALS = TypeAdapter(WithdrawalPage)
 _WORK = TypeAdapter(WorkList)
 _HEARTBEAT = TypeAdapter(HeartbeatAnswer)
+_NEW_WEBHOOK = TypeAdapter(NewWebhook)
+_WEBHOOKS = TypeAdapter(WebhookList)
 _ANYTHING: TypeAdapter[object] = TypeAdapter(object)
 
 QUOTE_SECONDS = 30.0
@@ -206,6 +209,23 @@ class Broker:
             params=_params(limit=limit, cursor=cursor),
             safe=True,
         )
+
+    # --- webhooks ---
+
+    async def add_webhook(self, url: str) -> NewWebhook:
+        """Have each event of this key's jobs sent to a URL; the answer alone shows the secret."""
+        # Not repeated after a lost answer: each call adds another one.
+        return await self.connection.call(
+            "POST", "/v1/webhooks", answer=_NEW_WEBHOOK, body=AddWebhook(url=url), safe=False
+        )
+
+    async def webhooks(self) -> tuple[WebhookView, ...]:
+        """List this key's webhooks."""
+        listed = await self.connection.call("GET", "/v1/webhooks", answer=_WEBHOOKS, safe=True)
+        return listed.webhooks
+
+    async def remove_webhook(self, webhook_id: WebhookId) -> None:
+        await self.connection.call("DELETE", f"/v1/webhooks/{webhook_id}", answer=_ANYTHING, safe=True)
 
     # --- a provider ---
 

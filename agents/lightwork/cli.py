@@ -9,7 +9,21 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from lightwork.commands import api, balance, dev, doctor, hire, jobs, listings, pay, run, search, sign, whoami
+from lightwork.commands import (
+    api,
+    balance,
+    dev,
+    doctor,
+    hire,
+    jobs,
+    listings,
+    pay,
+    run,
+    search,
+    sign,
+    webhooks,
+    whoami,
+)
 from lightwork.commands.screen import report
 from lightwork.commands.shorthand import spelled_out
 from lightwork.errors import LightworkError
@@ -42,6 +56,7 @@ def build_app(plugins: Sequence[EntryPoint] = (), *, words: Sequence[str] = ()) 
     app.command("whoami")(whoami.whoami)
     app.command("api", epilog=epilog())(api.api)
     app.add_typer(sign.app, name="sign", epilog=epilog())
+    app.add_typer(webhooks.app, name="webhooks", epilog=epilog())
     app.command("balance", epilog=epilog())(balance.balance)
     app.command("withdraw", epilog=epilog())(balance.withdraw)
     for plugin in plugins:

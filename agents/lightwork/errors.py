@@ -106,6 +106,13 @@ class WithdrawalFailed(LightworkError):
     default_hint = "try again with a fresh invoice, and perhaps a higher --max-fee"
 
 
+class WebhookInvalid(LightworkError):
+    """What came is no message of the broker that has this secret, or is too old."""
+
+    code = "webhook_invalid"
+    default_hint = "answer 400, and check the secret and the clock"
+
+
 class WithdrawalUnknown(LightworkError):
     """The outcome of a withdrawal is not known yet; the broker keeps the money reserved."""
 

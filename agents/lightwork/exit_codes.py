@@ -22,6 +22,7 @@ from lightwork.errors import (
     ProviderUnavailable,
     WalletRefused,
     WalletUnreachable,
+    WebhookInvalid,
     WithdrawalFailed,
     WithdrawalUnknown,
 )
@@ -64,6 +65,7 @@ _CODES: tuple[tuple[type[LightworkError], ExitCode], ...] = (
     (PaymentFailed, ExitCode.PAYMENT_FAILED),
     (PaymentUnknown, ExitCode.PAYMENT_FAILED),
     (WalletUnreachable, ExitCode.PAYMENT_FAILED),
+    (WebhookInvalid, ExitCode.USAGE),
     (WithdrawalFailed, ExitCode.PAYMENT_FAILED),
     (WithdrawalUnknown, ExitCode.PAYMENT_FAILED),
     (WalletRefused, ExitCode.PAYMENT_FAILED),

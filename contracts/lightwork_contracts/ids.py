@@ -10,6 +10,7 @@ ListingId = NewType("ListingId", str)
 QuoteId = NewType("QuoteId", str)
 JobId = NewType("JobId", str)
 WithdrawalId = NewType("WithdrawalId", str)
+WebhookId = NewType("WebhookId", str)
 Pubkey = NewType("Pubkey", str)
 """A BIP340 x-only public key, 64 lower-case hex characters."""
 PaymentHash = NewType("PaymentHash", str)

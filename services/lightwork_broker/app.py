@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.responses import JSONResponse
 
 from lightwork_broker import keys
 from lightwork_broker.accounts import api as accounts_api
@@ -43,14 +43,16 @@ from lightwork_broker.refusals import add_refusals
 from lightwork_broker.settings import BrokerSettings
 from lightwork_broker.signals import Signals
 from lightwork_broker.watchdog import Watchdog
+from lightwork_broker.webhooks import api as webhooks_api
+from lightwork_broker.webhooks.outgoing import Outgoing
+from lightwork_broker.webhooks.service import Webhooks
 from lightwork_contracts.ids import Pubkey
 from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.signed.replay import ReplayGuard
 from lightwork_contracts.wire.info import BrokerInfo, Health
-from lightwork_contracts.wire.simulated import SIMULATED_PATH
 
 if TYPE_CHECKING:
-    from lightwork_broker.lightning.simulated import PlannedFaults, SimulatedNetwork
+    pass
 
 log = structlog.stdlib.get_logger()
 
@@ -105,6 +107,7 @@ class Rooms:
     queue: WorkQueue
     reader: JobReader
     accounts: Accounts
+    webhooks: Webhooks
     gate: PayoutGate
     watchdog: Watchdog
     operators: frozenset[Pubkey]
@@ -230,6 +233,13 @@ async def build(
             pending=escrow_store.credit_under_way,
             gate=gate,
         ),
+        webhooks=Webhooks(
+            database=database,
+            clock=clock,
+            ids=ids,
+            outgoing=Outgoing(private=settings.webhooks_private),
+            private=settings.webhooks_private,
+        ),
         gate=gate,
         watchdog=Watchdog(
             database=database, node=node, clock=clock, gate=gate, seconds=settings.watchdog_seconds
@@ -261,6 +271,7 @@ def create_app(
             "queue",
             "reader",
             "accounts",
+            "webhooks",
             "operators",
         ):
             setattr(app.state, name, getattr(rooms, name))
@@ -279,6 +290,7 @@ def create_app(
                 ("clock", lambda: _tick(rooms.jobs)),
                 ("watchdog", rooms.watchdog.run),
                 ("withdrawals", lambda: _sweep_withdrawals(rooms.accounts, settings.sweep_seconds)),
+                ("webhooks", rooms.webhooks.run),
                 *_among_brokers(rooms),
             )
         ]
@@ -290,6 +302,7 @@ def create_app(
             await asyncio.gather(*background, return_exceptions=True)
             await rooms.escrows.close()
             await rooms.accounts.close()
+            await rooms.webhooks.close()
             await rooms.database.close()
             await node.close()
 
@@ -310,6 +323,7 @@ def create_app(
                 "name": "balance",
                 "description": "what the broker owes agents in credit mode, and its withdrawal",
             },
+            {"name": "webhooks", "description": "being told of one's jobs at a URL"},
             {"name": "operator", "description": "for the operator's keys"},
         ],
     )
@@ -320,57 +334,10 @@ def create_app(
     app.include_router(market_api.router)
     app.include_router(jobs_api.router)
     app.include_router(accounts_api.router)
+    app.include_router(webhooks_api.router)
     _add_own_routes(app)
     add_refusals(app)
     return app
-
-
-def create_network_app(
-    network: SimulatedNetwork, faults: PlannedFaults, *, network_id: str, max_body_bytes: int = 262_144
-) -> FastAPI:
-    """Return a simulated network as an ASGI application: wallets, nodes for brokers elsewhere, and faults."""
-    from lightwork_broker.lightning.simulated.api import simulated_router
-    from lightwork_broker.lightning.simulated.remote.api import control, port
-    from lightwork_broker.lightning.simulated.wallets import SimulatedWallets
-
-    app = FastAPI(
-        title="Lightwork simulated network",
-        version=version("lightwork"),
-        summary="A Lightning network of play money, in a process of its own.",
-        telemetry={"tracing": False, "metrics": False, "logs": False},
-    )
-    app.state.network, app.state.faults, app.state.network_id = network, faults, network_id
-    app.state.signals = NetworkSignals(network)
-    app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
-    app.include_router(simulated_router(SimulatedWallets(network)))
-    app.include_router(port)
-    app.include_router(control)
-    add_refusals(app)
-    return app
-
-
-def redirect_wallets(app: FastAPI, network_url: str) -> None:
-    """Let wallets that know only the broker find the network that it is attached to."""
-
-    async def elsewhere(request: Request) -> RedirectResponse:
-        url = request.url
-        query = f"?{url.query}" if url.query else ""
-        return RedirectResponse(f"{network_url.rstrip('/')}{url.path}{query}", 307)
-
-    app.add_route(f"{SIMULATED_PATH}/{{rest:path}}", elsewhere, methods=["GET", "POST"])
-
-
-class NetworkSignals(Signals):
-    """Of a simulated network's process: when it goes down its nodes do, so that nobody waits for them."""
-
-    def __init__(self, network: SimulatedNetwork) -> None:
-        super().__init__()
-        self._network = network
-
-    def close(self) -> None:
-        super().close()
-        for name in self._network.names:
-            self._network.stop(name)
 
 
 def _add_own_routes(app: FastAPI) -> None:

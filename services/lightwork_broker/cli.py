@@ -27,12 +27,13 @@ from uvicorn.loops.auto import auto_loop_factory
 
 from lightwork_broker import audit as audits
 from lightwork_broker import keys
-from lightwork_broker.app import create_app, create_network_app, redirect_wallets
+from lightwork_broker.app import create_app
 from lightwork_broker.db.engine import DatabaseUnavailable
 from lightwork_broker.db.place import DriverMissing, migrate, open_database, require_driver
 from lightwork_broker.lightning.errors import LightningError
 from lightwork_broker.lightning.ports import LightningNode
 from lightwork_broker.logs import configure
+from lightwork_broker.network_app import create_network_app, redirect_wallets
 from lightwork_broker.settings import BrokerSettings, LightningNetwork
 from lightwork_broker.signals import Signals
 from lightwork_contracts.money import format_msat

@@ -141,6 +141,10 @@ class Overloaded(BrokerError):
     code = ProblemCode.OVERLOADED
 
 
+class WebhookRefused(BrokerError):
+    code = ProblemCode.WEBHOOK_REFUSED
+
+
 class LightningDown(BrokerError):
     code = ProblemCode.LIGHTNING_UNAVAILABLE
 

@@ -59,6 +59,7 @@ HTTP: dict[ProblemCode, tuple[int, str]] = {
     P.TOO_MANY_JOBS: (409, "Too many jobs are under way"),
     P.WRONG_STATUS: (409, "The job's status does not permit this"),
     P.LEASE_LOST: (409, "The lease is lost"),
+    P.WEBHOOK_REFUSED: (422, "The webhook is refused"),
     P.LIGHTNING_UNAVAILABLE: (503, "The Lightning node is not available"),
     P.DATABASE_UNAVAILABLE: (503, "The database is not available"),
     P.OVERLOADED: (429, "Too much at once"),

@@ -12,8 +12,9 @@ from lightwork_broker.jobs import store as jobs
 from lightwork_broker.ledger import store as ledger
 from lightwork_broker.market import quote_store as quotes
 from lightwork_broker.market import store as market
+from lightwork_broker.webhooks import store as webhooks
 
-AREAS = (ledger, accounts, market, quotes, escrow, jobs, identity)
+AREAS = (ledger, accounts, market, quotes, escrow, jobs, identity, webhooks)
 
 
 def metadata() -> sa.MetaData:

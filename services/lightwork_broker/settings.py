@@ -102,6 +102,11 @@ class BrokerSettings(BaseSettings):
         description="jobs that are not over: each may hold an HTLC, and a channel has 483 slots",
     )
 
+    webhooks_private: bool = Field(
+        default=False,
+        description="send webhooks to plain HTTP and private addresses too; only where you trust whoever has a key",
+    )
+
     lease_seconds: int = Field(
         default=15, ge=1, description="a provider that is silent for so long loses its job to another run"
     )

@@ -60,6 +60,8 @@ class ProblemCode(StrEnum):
     WRONG_STATUS = "wrong_status"
     TOO_MANY_JOBS = "too_many_jobs"
     LEASE_LOST = "lease_lost"
+    # webhooks
+    WEBHOOK_REFUSED = "webhook_refused"
     # the broker
     LIGHTNING_UNAVAILABLE = "lightning_unavailable"
     DATABASE_UNAVAILABLE = "database_unavailable"

@@ -163,6 +163,17 @@ def _read(row: Row) -> Job:
     return Job(**values)
 
 
+def _read_event(row: Row) -> JobEvent:
+    return JobEvent(
+        seq=row["seq"],
+        job_id=row["job_id"],
+        kind=row["kind"],
+        status=JobStatus(row["status"]),
+        data=json.loads(row["data"]),
+        at=int(row["at"]),
+    )
+
+
 async def insert(tx: Transaction, job: Job) -> Job:
     await tx.run(_INSERT, **{name: getattr(job, name) for name in _FIELDS})
     await append_event(tx, job.id, kind="job.quoted", status=job.status, at=job.created_at)
@@ -260,17 +271,24 @@ async def note_progress(
 
 async def events(tx: Transaction, job_id: JobId, *, after_seq: int, limit: int = 100) -> list[JobEvent]:
     rows = await tx.all(_EVENTS, the_id=job_id, after_seq=after_seq, most=limit)
-    return [
-        JobEvent(
-            seq=row["seq"],
-            job_id=row["job_id"],
-            kind=row["kind"],
-            status=JobStatus(row["status"]),
-            data=json.loads(row["data"]),
-            at=int(row["at"]),
-        )
-        for row in rows
-    ]
+    return [_read_event(row) for row in rows]
+
+
+async def last_event(tx: Transaction) -> int:
+    """Return the number of the newest event of all jobs; 0 before the first."""
+    return int(await tx.value(sa.select(sa.func.coalesce(sa.func.max(_event.c.seq), 0))))
+
+
+async def events_of(tx: Transaction, party: Pubkey, *, after_seq: int, limit: int) -> list[JobEvent]:
+    """Return the events of all jobs that somebody buys or sells, in their order."""
+    query = (
+        sa.select(_event)
+        .join(_job, _job.c.id == _event.c.job_id)
+        .where(_event.c.seq > after_seq, sa.or_(_job.c.buyer == party, _job.c.provider == party))
+        .order_by(_event.c.seq)
+        .limit(limit)
+    )
+    return [_read_event(row) for row in await tx.all(query)]
 
 
 async def funded(tx: Transaction, provider: Pubkey, *, now: float, limit: int) -> list[Job]:

@@ -17,7 +17,17 @@ MAY_HOLD_SQL = ("lightwork_broker.db", "lightwork_broker.schema")
 HTTP = ("fastapi", "starlette", "uvicorn")
 MAY_SPEAK_HTTP = tuple(
     f"lightwork_broker.{room}"
-    for room in ("app", "cli", "body_limit", "rate_limit", "refusals", "problems", "web", "gateways")
+    for room in (
+        "app",
+        "network_app",
+        "cli",
+        "body_limit",
+        "rate_limit",
+        "refusals",
+        "problems",
+        "web",
+        "gateways",
+    )
 )
 TELLS_THE_TIME = {"now", "utcnow", "today", "monotonic", "perf_counter", "uuid4", "token_hex", "token_bytes"}
 

@@ -1,0 +1,85 @@
+"""One POST to a stranger's URL: the name is looked up once, each address judged, and the judged one connected to."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+import httpx2
+
+from lightwork_broker.webhooks.rules import UrlRefused, read_url, require_public
+
+Address = IPv4Address | IPv6Address
+Resolve = Callable[[str], Awaitable[list[Address]]]
+
+SECONDS = 10.0
+
+
+class NotDelivered(Exception):
+    """Nothing was accepted at the URL. The text is a word or two of ours: what came back is told to nobody."""
+
+
+async def resolve(host: str) -> list[Address]:
+    """Look a name up, once."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return [ip_address(str(item[4][0]).partition("%")[0]) for item in found]
+
+
+class Outgoing:
+    """Sends to public addresses only, unless `private`."""
+
+    def __init__(self, *, private: bool, look_up: Resolve = resolve) -> None:
+        self._private = private
+        self._look_up = look_up
+        # No proxy and no redirect: both would connect to what was not judged.
+        self._client = httpx2.AsyncClient(
+            trust_env=False,
+            follow_redirects=False,
+            timeout=httpx2.Timeout(SECONDS),
+            limits=httpx2.Limits(max_keepalive_connections=0),
+        )
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def post(self, url: str, content: bytes, *, headers: Mapping[str, str]) -> None:
+        """Send, and return if the answer is a 2xx. The answer's body is not read.
+
+        Raises:
+            NotDelivered
+        """
+        try:
+            async with asyncio.timeout(SECONDS):
+                await self._post(url, content, headers=headers)
+        except UrlRefused as error:
+            raise NotDelivered(str(error)) from error
+        except TimeoutError as error:
+            raise NotDelivered("no answer in time") from error
+        except (OSError, httpx2.HTTPError) as error:
+            raise NotDelivered("no connection") from error
+
+    async def _post(self, url: str, content: bytes, *, headers: Mapping[str, str]) -> None:
+        parts = read_url(url, private=self._private)
+        host = parts.hostname or ""
+        addresses = await self._look_up(host)
+        if not addresses:
+            raise NotDelivered("the host has no address")
+        for address in addresses:
+            require_public(address, private=self._private)
+        pinned = f"[{addresses[0]}]" if addresses[0].version == 6 else str(addresses[0])
+        place = pinned if parts.port is None else f"{pinned}:{parts.port}"
+        request = self._client.build_request(
+            "POST",
+            parts._replace(netloc=place).geturl(),
+            content=content,
+            headers={**headers, "Host": parts.netloc, "User-Agent": "lightwork-webhooks"},
+            # The certificate must be the name's, although the address is what is connected to.
+            extensions={"sni_hostname": host},
+        )
+        response = await self._client.send(request, stream=True)
+        await response.aclose()
+        if not 200 <= response.status_code < 300:
+            raise NotDelivered(f"answered {response.status_code}")

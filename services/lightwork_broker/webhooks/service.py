@@ -1,0 +1,197 @@
+"""Sending each event of somebody's jobs to the URL that they gave: in order, at least once, and to nobody's harm."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import secrets
+from dataclasses import replace
+
+import structlog
+
+from lightwork_broker.clock import Clock, Ids
+from lightwork_broker.db.engine import Database
+from lightwork_broker.errors import NotFound, WebhookRefused
+from lightwork_broker.webhooks import store
+from lightwork_broker.webhooks.outgoing import NotDelivered, Outgoing
+from lightwork_broker.webhooks.rules import UrlRefused, read_url
+from lightwork_broker.webhooks.store import Webhook
+from lightwork_contracts.ids import Pubkey, WebhookId
+from lightwork_contracts.wire.jobs import JobEvent
+from lightwork_contracts.wire.webhooks import WebhookMessage
+
+log = structlog.stdlib.get_logger()
+
+MOST_OF_OWNER = 5
+AT_ONCE = 16
+BATCH = 50
+LEASE_SECONDS = 60.0
+LOOK_SECONDS = 0.5
+FIRST_RETRY_SECONDS = 2.0
+LAST_RETRY_SECONDS = 3_600.0
+GIVE_UP_SECONDS = 3 * 86_400.0
+SECRET_BYTES = 32
+
+
+class Webhooks:
+    """Adds, lists and removes webhooks, and sends for them."""
+
+    def __init__(
+        self, *, database: Database, clock: Clock, ids: Ids, outgoing: Outgoing, private: bool
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._ids = ids
+        self._outgoing = outgoing
+        self._private = private
+        self._sending: dict[WebhookId, asyncio.Task[None]] = {}
+
+    async def add(self, owner: Pubkey, url: str) -> Webhook:
+        """Send the events of an owner's jobs to a URL, from now on.
+
+        Raises:
+            WebhookRefused: nothing is sent to this URL, or the owner has enough webhooks.
+        """
+        try:
+            read_url(url, private=self._private)
+        except UrlRefused as error:
+            raise WebhookRefused(str(error), hint="use https:// and a public host") from error
+        async with self._database.write() as tx:
+            if len(await store.of_owner(tx, owner)) >= MOST_OF_OWNER:
+                raise WebhookRefused(f"a key has at most {MOST_OF_OWNER} webhooks", hint="remove one")
+            webhook = Webhook(
+                id=WebhookId(self._ids.new("whk")),
+                owner=owner,
+                url=url,
+                secret="whsec_" + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode(),
+                cursor=await store.last_event(tx),
+                created_at=self._clock.now(),
+            )
+            await store.add(tx, webhook)
+        return webhook
+
+    async def mine(self, owner: Pubkey) -> list[Webhook]:
+        """Return an owner's webhooks, oldest first."""
+        async with self._database.read() as tx:
+            return await store.of_owner(tx, owner)
+
+    async def remove(self, owner: Pubkey, webhook_id: str) -> None:
+        """Remove a webhook; what it had still to send is not sent.
+
+        Raises:
+            NotFound
+        """
+        async with self._database.write() as tx:
+            if not await store.remove(tx, owner, webhook_id):
+                raise NotFound(f"you have no webhook {webhook_id}")
+
+    # --- sending ----------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Send what there is to send, for ever."""
+        while True:
+            await self.look()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def look(self) -> None:
+        """Begin to send for each webhook that has something, as many at once as is good."""
+        now = self._clock.now()
+        async with self._database.read() as tx:
+            due = await store.due(tx, now=now, last_event=await store.last_event(tx))
+        for webhook in due:
+            if len(self._sending) >= AT_ONCE:
+                return
+            if webhook.id not in self._sending:
+                task = asyncio.create_task(self._send_all(webhook), name=f"send for {webhook.id}")
+                self._sending[webhook.id] = task
+                task.add_done_callback(lambda done, known=webhook.id: self._ended(known, done))
+
+    async def calm(self) -> None:
+        """Wait until nothing is being sent."""
+        while self._sending:
+            await asyncio.wait(self._sending.values())
+
+    async def close(self) -> None:
+        """Stop sending; what was not accepted is sent after the next start."""
+        for task in list(self._sending.values()):
+            task.cancel()
+        await asyncio.gather(*self._sending.values(), return_exceptions=True)
+        await self._outgoing.close()
+
+    def _ended(self, webhook_id: WebhookId, task: asyncio.Task[None]) -> None:
+        self._sending.pop(webhook_id, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("webhook.task_failed", webhook=webhook_id, exc_info=error)
+
+    async def _send_all(self, webhook: Webhook) -> None:
+        async with self._database.write() as tx:
+            if not await store.lease(tx, webhook, until=self._clock.now() + LEASE_SECONDS):
+                return  # another broker sends for it
+        at = webhook.cursor
+        while True:
+            async with self._database.read() as tx:
+                newest = await store.last_event(tx)
+                events = await store.events(tx, webhook, after=at, limit=BATCH)
+            for event in events:
+                if not await self._send(replace(webhook, cursor=at), event):
+                    return
+                at = event.seq
+            if len(events) < BATCH:
+                # What lies between is other people's.
+                await self._advance(webhook, max(newest, at))
+                async with self._database.write() as tx:
+                    await store.release(tx, webhook.id)
+                return
+
+    async def _send(self, webhook: Webhook, event: JobEvent) -> bool:
+        now = self._clock.now()
+        message = WebhookMessage(type=event.kind, timestamp=event.at, data=event)
+        body = message.model_dump_json().encode()
+        try:
+            await self._outgoing.post(
+                webhook.url, body, headers=signed_headers(webhook, event.seq, body, now=int(now))
+            )
+        except NotDelivered as error:
+            await self._failed(webhook, str(error), now=now)
+            return False
+        await self._advance(webhook, event.seq)
+        return True
+
+    async def _advance(self, webhook: Webhook, to: int) -> None:
+        async with self._database.write() as tx:
+            await store.advance(tx, webhook.id, to=to, until=self._clock.now() + LEASE_SECONDS)
+
+    async def _failed(self, webhook: Webhook, cause: str, *, now: float) -> None:
+        async with self._database.write() as tx:
+            known = next(
+                (one for one in await store.of_owner(tx, webhook.owner) if one.id == webhook.id), None
+            )
+            if known is None:
+                return  # removed meanwhile
+            since = known.failing_since or now
+            wait = min(FIRST_RETRY_SECONDS * 2**known.tries, LAST_RETRY_SECONDS)
+            await store.fail(
+                tx,
+                known,
+                tries=min(known.tries + 1, 30),
+                failing_since=since,
+                last_error=cause,
+                retry_at=now + wait,
+                disabled=now - since > GIVE_UP_SECONDS,
+            )
+        log.info("webhook.not_delivered", webhook=webhook.id, cause=cause)
+
+
+def signed_headers(webhook: Webhook, seq: int, body: bytes, *, now: int) -> dict[str, str]:
+    """Return the headers of Standard Webhooks 1.0: the same id at each try, an HMAC-SHA256 over id, time and body."""
+    message_id = f"msg_{webhook.id}_{seq}"
+    key = base64.b64decode(webhook.secret.removeprefix("whsec_"))
+    signature = hmac.new(key, f"{message_id}.{now}.".encode() + body, hashlib.sha256).digest()
+    return {
+        "Content-Type": "application/json",
+        "webhook-id": message_id,
+        "webhook-timestamp": str(now),
+        "webhook-signature": "v1," + base64.b64encode(signature).decode(),
+    }

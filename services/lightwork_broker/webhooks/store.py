@@ -1,0 +1,131 @@
+"""Webhooks, and how far each has come in the event log: all SQL about them.
+
+The jobs' event log is the outbox: an event is written in the transaction that it tells of, and is never changed. What
+a webhook has still to send is every event of its owner's jobs behind its cursor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+from lightwork_broker.db.engine import Row, Transaction, table_of
+from lightwork_broker.jobs import store as jobs
+from lightwork_contracts.ids import Pubkey, WebhookId
+from lightwork_contracts.wire.jobs import JobEvent
+
+
+class WebhookRow(SQLModel, table=True):
+    __tablename__ = "webhook"  # pyright: ignore[reportAssignmentType]  (SQLModel's declared_attr)
+
+    id: str = Field(primary_key=True)
+    owner: str = Field(index=True)
+    url: str
+    secret: str
+    cursor: int
+    tries: int = 0
+    failing_since: float | None = None
+    last_error: str | None = None
+    retry_at: float = 0
+    lease_until: float = 0
+    disabled: bool = False
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """One webhook as it was read. Times in Unix seconds."""
+
+    id: WebhookId
+    owner: Pubkey
+    url: str
+    secret: str
+    cursor: int
+    """The number of the last event that was sent, or is none of its owner's."""
+    tries: int = 0
+    """How often the next event was tried in vain."""
+    failing_since: float | None = None
+    last_error: str | None = None
+    retry_at: float = 0
+    lease_until: float = 0
+    """Until when a broker is sending for it."""
+    disabled: bool = False
+    created_at: float
+
+    def __repr__(self) -> str:
+        # The secret must not reach a log through a stray repr, nor must what may be secret in a URL.
+        return f"Webhook(id={self.id})"
+
+
+_webhook = table_of(WebhookRow)
+_FIELDS = tuple(field.name for field in fields(Webhook))
+
+
+def _read(row: Row) -> Webhook:
+    return Webhook(**row)
+
+
+async def add(tx: Transaction, webhook: Webhook) -> None:
+    await tx.run(sa.insert(_webhook), **{name: getattr(webhook, name) for name in _FIELDS})
+
+
+async def of_owner(tx: Transaction, owner: Pubkey) -> list[Webhook]:
+    """Return an owner's webhooks, oldest first."""
+    query = sa.select(_webhook).where(_webhook.c.owner == owner).order_by(_webhook.c.id)
+    return [_read(row) for row in await tx.all(query)]
+
+
+async def remove(tx: Transaction, owner: Pubkey, webhook_id: str) -> bool:
+    """Remove one of an owner's webhooks; False if it has none of that id."""
+    clause = sa.and_(_webhook.c.owner == owner, _webhook.c.id == webhook_id)
+    return await tx.run(sa.delete(_webhook).where(clause)) == 1
+
+
+async def due(tx: Transaction, *, now: float, last_event: int) -> list[Webhook]:
+    """Return the webhooks that may have something to send and are sent for by nobody."""
+    query = sa.select(_webhook).where(
+        _webhook.c.disabled.is_(False),
+        _webhook.c.cursor < last_event,
+        _webhook.c.retry_at <= now,
+        _webhook.c.lease_until <= now,
+    )
+    return [_read(row) for row in await tx.all(query.order_by(_webhook.c.retry_at).limit(200))]
+
+
+async def lease(tx: Transaction, webhook: Webhook, *, until: float) -> bool:
+    """Make this broker the one that sends for a webhook, if nobody has become it meanwhile."""
+    clause = sa.and_(
+        _webhook.c.id == webhook.id,
+        _webhook.c.lease_until == webhook.lease_until,
+        # Another broker may have sent, and be done, since this one looked.
+        _webhook.c.cursor == webhook.cursor,
+    )
+    return await tx.run(sa.update(_webhook).where(clause).values(lease_until=until)) == 1
+
+
+async def advance(tx: Transaction, webhook_id: WebhookId, *, to: int, until: float) -> None:
+    """Record that everything up to an event was sent, and prolong the lease. It never goes back."""
+    clause = sa.and_(_webhook.c.id == webhook_id, _webhook.c.cursor < to)
+    sent = {"cursor": to, "tries": 0, "failing_since": None, "last_error": None, "lease_until": until}
+    await tx.run(sa.update(_webhook).where(clause).values(**sent))
+
+
+async def fail(tx: Transaction, webhook: Webhook, **values: float | int | str | bool | None) -> None:
+    """Record a try in vain, and let the next one begin by its own time."""
+    await tx.run(sa.update(_webhook).where(_webhook.c.id == webhook.id).values(lease_until=0, **values))
+
+
+async def release(tx: Transaction, webhook_id: WebhookId) -> None:
+    await tx.run(sa.update(_webhook).where(_webhook.c.id == webhook_id).values(lease_until=0))
+
+
+async def last_event(tx: Transaction) -> int:
+    """Return the number of the newest event of all jobs."""
+    return await jobs.last_event(tx)
+
+
+async def events(tx: Transaction, webhook: Webhook, *, after: int, limit: int) -> list[JobEvent]:
+    """Return the events of the owner's jobs, bought or sold, in their order."""
+    return await jobs.events_of(tx, webhook.owner, after_seq=after, limit=limit)
