@@ -10,7 +10,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from escrow_world import fast_folder
+from fast_folder import fast_folder
 from kill_matrix.cells import Aftermath, Cell, Victim, cells_of
 from kill_matrix.flows import FLOWS, Flow
 from kill_matrix.matrix import Matrix, open_matrix

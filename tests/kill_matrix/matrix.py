@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from escrow_world import fast_folder
+from fast_folder import fast_folder
 from kill_matrix.cells import Cell, cells_of
 from kill_matrix.flows import FLOWS, Flow
 from kill_matrix.run_cell import make_template, run_cell, run_flow
