@@ -29,6 +29,15 @@ NODE_IS_AWAY = 5
 """The broker's exit code when its node does not answer at its start: an operator's supervisor tries again."""
 
 
+LND_BROKE_A_CHANNEL = "unable to settle htlc: No HTLC with ID"
+"""LND 0.21.3, killed while it holds several HTLCs, can forget that it has settled one of them: it settles it again at
+each start, finds no such HTLC, and fails the channel for good. Nothing but closing that channel helps."""
+
+
+class Void(Exception):
+    """The run says nothing: a node has broken a channel of its own, and no job can go over it any more."""
+
+
 class ChaosBroker(BrokerProcess):
     """A broker that is started again and again, as a service manager would, whenever it has ended."""
 
@@ -144,13 +153,24 @@ class Ground:
                 await asyncio.to_thread(self._mine, blocks)
 
     async def heal(self) -> None:
-        """Start what has ended, and return when every broker is well and every channel can be used."""
+        """Start what has ended, and return when every broker is well and every channel can be used.
+
+        Raises:
+            Void: a node does not use its channel any more.
+        """
         if not self.network.bitcoind.runs():
             await self.up(Victim.BITCOIND)
         await asyncio.gather(*(self.up(victim) for victim in NODE_OF))
+        self.require_channels()
         await asyncio.to_thread(self._connect)
         for broker in self.brokers:
             await until(broker.is_well, what=f"{broker.url} is well", seconds=BACK_SECONDS, every=0.2)
+
+    def require_channels(self) -> None:
+        """Raise `Void` if the present life of a node has broken one of its channels."""
+        for name, node in self.network.nodes.items():
+            if LND_BROKE_A_CHANNEL in node.description.log.read_text(errors="replace"):
+                raise Void(f"LND of the {name} has failed its own channel: {LND_BROKE_A_CHANNEL} ...")
 
     def _mine(self, blocks: int) -> None:
         with closing(Bitcoind(self.network.bitcoind.description)) as chain:
