@@ -18,6 +18,7 @@ import uvicorn
 from lightwork_broker.app import create_app
 from lightwork_broker.cli import BrokerServer
 from lightwork_broker.lightning.ports import (
+    ChannelSlots,
     CreatedInvoice,
     HoldInvoice,
     LightningNode,
@@ -140,6 +141,9 @@ class CrashingNode:
 
     async def summary(self) -> NodeSummary:
         return await self._node.summary()
+
+    async def channel_slots(self) -> tuple[ChannelSlots, ...]:
+        return await self._node.channel_slots()
 
     async def local_balance_msat(self) -> Msat:
         return await self._node.local_balance_msat()

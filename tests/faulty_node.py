@@ -26,6 +26,7 @@ from lightwork_broker.lightning.errors import (
     Refused,
 )
 from lightwork_broker.lightning.ports import (
+    ChannelSlots,
     CreatedInvoice,
     HoldInvoice,
     InvoiceState,
@@ -143,6 +144,7 @@ class FaultyNode:
     def __init__(self, clock: Seconds, *, height: int = 1_000) -> None:
         self.clock = clock
         self.height = height
+        self.slots_taken = 0
         self.holds: dict[PaymentHash, Hold] = {}
         self.payments: dict[PaymentHash, Payment] = {}
         self.preimages: dict[PaymentHash, Preimage] = {}
@@ -467,6 +469,9 @@ class Port:
             )
 
         return await self._call("summary", None, effect)
+
+    async def channel_slots(self) -> tuple[ChannelSlots, ...]:
+        return (ChannelSlots(active=True, incoming=self.slots_taken, most=483),)
 
     async def local_balance_msat(self) -> Msat:
         return Msat(self._node.balances["broker"])

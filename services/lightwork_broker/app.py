@@ -85,6 +85,7 @@ def limits_of(settings: BrokerSettings, summary: NodeSummary) -> Limits:
         forward_seconds=settings.forward_seconds,
         seconds_per_block=settings.seconds_per_block,
         credit_ceiling_msat=settings.credit_ceiling_msat,
+        held_of_channel=settings.held_htlcs_of_channel,
     )
 
 

@@ -98,8 +98,13 @@ class BrokerSettings(BaseSettings):
     open_jobs: int = Field(
         default=400,
         ge=1,
-        le=483,
         description="jobs that are not over: each may hold an HTLC, and a channel has 483 slots",
+    )
+    held_htlcs_of_channel: int = Field(
+        default=400,
+        ge=1,
+        le=483,
+        description="a channel in which so many HTLCs wait counts as full; without room no job is quoted",
     )
 
     webhooks_private: bool = Field(

@@ -86,6 +86,23 @@ async def test_a_buyer_that_pays_nothing_takes_only_its_own_share_of_jobs(tmp_pa
             await buyer.close()
 
 
+async def test_a_node_whose_channels_are_full_promises_no_job_until_one_of_them_has_room_again(
+    tmp_path: Path,
+) -> None:
+    # Two wallets have a channel each, and each may hold one payment.
+    async with limited(tmp_path, held_htlcs_of_channel=1) as world:
+        await world.buyer.balance_msat()
+        buyer = _buyer(world, 1)
+        first = await _hire(buyer, "one")
+        await _hire(buyer, "two")
+        with pytest.raises(BrokerProblem, match="hold as many payments as they can") as caught:
+            await _hire(buyer, "three")
+        assert caught.value.code == "too_many_jobs"
+        await buyer.cancel(first)  # type: ignore[arg-type]
+        await _hire(buyer, "four")
+        await buyer.close()
+
+
 async def test_a_key_that_asks_too_much_is_told_to_slow_down_and_others_are_served(tmp_path: Path) -> None:
     async with limited(tmp_path, requests_per_second_of_key=5) as world:
         loud, quiet = _buyer(world, 1), _buyer(world, 2)

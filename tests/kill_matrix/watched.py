@@ -13,6 +13,7 @@ from lightwork_broker.db.engine import Transaction
 from lightwork_broker.db.sqlite import SqliteDatabase
 from lightwork_broker.lightning.errors import LightningUnavailable
 from lightwork_broker.lightning.ports import (
+    ChannelSlots,
     CreatedInvoice,
     HoldInvoice,
     LightningNode,
@@ -198,6 +199,9 @@ class WatchedNode:
 
     async def summary(self) -> NodeSummary:
         return await self._call("summary", self._node.summary())
+
+    async def channel_slots(self) -> tuple[ChannelSlots, ...]:
+        return await self._call("channel_slots", self._node.channel_slots())
 
     async def local_balance_msat(self) -> Msat:
         return await self._call("local_balance_msat", self._node.local_balance_msat())

@@ -245,6 +245,12 @@ async def unfinished(tx: Transaction, *states: EscrowState) -> list[JobId]:
     return [row["id"] for row in await tx.all(sa.select(_escrow.c.id).where(clause).order_by(_escrow.c.id))]
 
 
+async def count_in(tx: Transaction, *states: EscrowState) -> int:
+    """Return how many escrows are in one of these states."""
+    clause = _escrow.c.state.in_([state.value for state in states])
+    return int(await tx.value(sa.select(sa.func.count()).where(clause)))
+
+
 async def due(tx: Transaction, *, now: float) -> list[JobId]:
     """Return the escrows whose next step waits for a time that has come."""
     return [row["id"] for row in await tx.all(_DUE, now=now, farthest=now + FARTHEST_SECONDS)]

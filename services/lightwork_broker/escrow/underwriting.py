@@ -6,11 +6,13 @@ import asyncio
 
 from lightwork_broker.clock import Clock
 from lightwork_broker.db.engine import Database
-from lightwork_broker.errors import InvoiceRefused, LightningDown
+from lightwork_broker.errors import InvoiceRefused, LightningDown, TooManyJobs
 from lightwork_broker.escrow import store
 from lightwork_broker.escrow.ceiling import require_below_ceiling
 from lightwork_broker.escrow.credit import CreditPreimages
+from lightwork_broker.escrow.machine import EscrowState
 from lightwork_broker.escrow.service import EscrowService
+from lightwork_broker.escrow.slots import have_room
 from lightwork_broker.escrow.wrap import (
     Limits,
     check_invoice,
@@ -72,6 +74,25 @@ class EscrowUnderwriter:
         if mode is PaymentMode.CREDIT:
             return price_credit(price_msat=price_msat, limits=self._limits).total_msat
         return price_job(price_msat=price_msat, route_fee_msat=Msat(0), limits=self._limits).total_msat
+
+    async def require_room(self) -> None:
+        """Promise no job for which the channels have no slot left, those that were promised one counted.
+
+        Raises:
+            TooManyJobs: no channel has room for another held HTLC.
+            LightningDown: the node gave no answer.
+        """
+        try:
+            channels = await self._node.channel_slots()
+        except LightningUnavailable as error:
+            raise LightningDown("the broker's Lightning node gives no answer") from error
+        async with self._database.read() as tx:
+            promised = await store.count_in(tx, EscrowState.CREATED, EscrowState.OPEN)
+        if not have_room(channels, most=self._limits.held_of_channel, promised=promised):
+            raise TooManyJobs(
+                "the channels of the broker's node hold as many payments as they can",
+                hint="try again when some jobs are over",
+            )
 
     async def underwrite(self, commitment: Commitment, listing: Listing) -> Underwriting:
         """Check what the provider committed to, and price the job.

@@ -48,6 +48,7 @@ class Limits:
     forward_seconds: int
     seconds_per_block: int
     credit_ceiling_msat: Msat = NO_CREDIT
+    held_of_channel: int = 400
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Final
 from lightwork_broker.lightning.errors import LightningUnavailable, PermissionMissing
 from lightwork_broker.lightning.lnd_connection import LndConnection
 from lightwork_broker.lightning.lnd_stubs import Channel, ChannelBalanceReply, RequestName, request
-from lightwork_broker.lightning.ports import NodeSummary
+from lightwork_broker.lightning.ports import ChannelSlots, NodeSummary
 from lightwork_contracts.money import MSAT_PER_SAT, Msat
 
 BALANCE_READS: Final = 20
@@ -33,6 +33,7 @@ class LndInfo:
         self._hold_expiry_delta: int | None = None
         self._debug_refused = False
         self._known: tuple[float, NodeSummary] | None = None
+        self._slots: tuple[float, tuple[ChannelSlots, ...]] | None = None
 
     async def summary(self) -> NodeSummary:
         now = asyncio.get_running_loop().time()
@@ -92,6 +93,15 @@ class LndInfo:
         # the other end shows the preimage.
         return reply.local_balance.msat + outgoing, incoming, outgoing
 
+    async def channel_slots(self) -> tuple[ChannelSlots, ...]:
+        now = asyncio.get_running_loop().time()
+        if self._slots is None or now - self._slots[0] >= self._connection.settings.summary_seconds:
+            reply = await self._connection.call(
+                lambda stubs: stubs.lightning.ListChannels, request(RequestName.LIST_CHANNELS)
+            )
+            self._slots = (now, tuple(slots_of(channel) for channel in reply.channels))
+        return self._slots[1]
+
     async def blocks(self) -> AsyncGenerator[int, None]:
         last: int | None = None
         while True:
@@ -122,3 +132,12 @@ def commit_fee_sats(channel: Channel) -> int:
         for outputs in range(len(channel.pending_htlcs) + 1)
     ]
     return min(candidates, key=lambda fee: abs(fee - observed))
+
+
+def slots_of(channel: Channel) -> ChannelSlots:
+    """Return how full a channel is. LND counts a limit for whoever offers: theirs is that of what comes in."""
+    return ChannelSlots(
+        active=channel.active,
+        incoming=sum(htlc.incoming for htlc in channel.pending_htlcs),
+        most=channel.remote_constraints.max_accepted_htlcs,
+    )

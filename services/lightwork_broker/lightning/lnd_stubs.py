@@ -105,10 +105,16 @@ class ChannelBalanceReply(Protocol):
 
 
 class ChannelHtlc(Protocol):
+    incoming: bool
     amount: int
 
 
+class ChannelConstraints(Protocol):
+    max_accepted_htlcs: int
+
+
 class Channel(Protocol):
+    active: bool
     initiator: bool
     capacity: int
     local_balance: int
@@ -117,6 +123,7 @@ class Channel(Protocol):
     fee_per_kw: int
     commitment_type: int
     pending_htlcs: Sequence[ChannelHtlc]
+    remote_constraints: ChannelConstraints
 
 
 class ListChannelsReply(Protocol):

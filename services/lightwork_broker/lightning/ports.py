@@ -147,6 +147,18 @@ class NodeSummary:
     hold_expiry_delta: int | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelSlots:
+    """How many HTLCs wait in one channel for us, and how many can (BOLT 2: max_accepted_htlcs).
+
+    `active` is whether HTLCs can be added now.
+    """
+
+    active: bool
+    incoming: int
+    most: int
+
+
 class HoldInvoices(Protocol):
     """Invoices whose money waits in HTLCs until we settle or cancel."""
 
@@ -274,6 +286,10 @@ class NodeInfo(Protocol):
         Counts our settled side of every open channel, our unsettled outgoing HTLCs, and the commit
         fee of the channels that we opened and therefore pay for.
         """
+        ...
+
+    async def channel_slots(self) -> tuple[ChannelSlots, ...]:
+        """Return how full each open channel of the node is; a look may be a second old."""
         ...
 
     def blocks(self) -> AsyncIterator[int]:

@@ -76,6 +76,8 @@ class Underwriter(Protocol):
 
     def least_total(self, price_msat: Msat, *, mode: PaymentMode) -> Msat: ...
 
+    async def require_room(self) -> None: ...
+
     async def underwrite(self, commitment: Commitment, listing: Listing) -> Underwriting: ...
 
 
@@ -108,7 +110,7 @@ class Quotes:
 
         Raises:
             InputInvalid, PriceAboveMax, ProviderOffline, ProviderRefused, ProviderUnresponsive,
-            IdempotencyConflict, NotFound and what `Market.choose` raises.
+            IdempotencyConflict, TooManyJobs, NotFound and what `Market.choose` raises.
         """
         if (request.listing_id is None) == (request.task is None):
             raise RequestInvalid("name the listing by either listing_id or task")
@@ -133,6 +135,7 @@ class Quotes:
                 self._underwriter.least_total(listing.content.price.msat, mode=listing.content.mode),
                 request.max_price_msat,
             )
+        await self._underwriter.require_room()
         now = self._clock.now()
         quote = Quote(
             id=QuoteId(self._ids.new("qte")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from contract.lightning.worlds import PATIENCE_SECONDS, LightningWorld, hold, in_state, paying, secret
+from contract.lightning.worlds import PATIENCE_SECONDS, LightningWorld, hold, in_state, paying, secret, until
 
 from lightwork_broker.lightning.ports import InvoiceState
 from lightwork_contracts.bolt11 import read_invoice
@@ -53,6 +53,34 @@ async def test_htlcs_that_wait_do_not_disturb_anybodys_balance(lightning: Lightn
         await lightning.provider.cancel(preimage.payment_hash)
     await lightning.quiet()
     assert [await node.local_balance_msat() for node in nodes] == before
+
+
+async def test_an_htlc_that_waits_for_us_takes_a_slot_of_one_channel_until_it_goes_back(
+    lightning: LightningWorld,
+) -> None:
+    await lightning.quiet()
+    before = await lightning.broker.channel_slots()
+    assert len(before) == 2
+    assert all(channel.active and channel.most == 483 for channel in before)
+    assert sum(channel.incoming for channel in before) == 0
+    preimage = secret()
+    text = await hold(lightning.broker, preimage)
+    async with paying(lightning.buyer, text, preimage.payment_hash):
+        await in_state(lightning.broker, preimage.payment_hash, InvoiceState.ACCEPTED)
+
+        async def seen() -> bool:
+            return sorted(channel.incoming for channel in await lightning.broker.channel_slots()) == [0, 1]
+
+        await until(seen)
+        # What we offer to others takes none of the slots of what comes in.
+        assert [channel.incoming for channel in await lightning.buyer.channel_slots()] == [0]
+        await lightning.broker.cancel(preimage.payment_hash)
+    await lightning.quiet()
+
+    async def free() -> bool:
+        return sum(channel.incoming for channel in await lightning.broker.channel_slots()) == 0
+
+    await until(free)
 
 
 async def test_each_new_block_is_told(lightning: LightningWorld) -> None:

@@ -87,9 +87,13 @@ class Channel:
         """The largest HTLC that the graph promises, whoever owns the money now."""
         return self.capacity_msat - self.reserve_msat
 
+    def sent_by(self, node: str) -> int:
+        """Return how many HTLCs of `node` wait in here."""
+        return sum(htlc.sender == node for htlc in self.htlcs.values())
+
     def spendable_msat(self, node: str) -> int:
         """Return what `node` could send in one HTLC now: nothing when every slot is taken."""
-        if sum(htlc.sender == node for htlc in self.htlcs.values()) >= SLOTS:
+        if self.sent_by(node) >= SLOTS:
             return 0
         return max(0, self.balances[node] - self.reserve_msat)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from lightwork_broker.lightning.ports import NodeId, NodeSummary
+from lightwork_broker.lightning.ports import ChannelSlots, NodeId, NodeSummary
+from lightwork_broker.lightning.simulated.channels import SLOTS
 from lightwork_broker.lightning.simulated.connection import Connection
 from lightwork_broker.lightning.simulated.node_invoices import SimulatedInvoices
 from lightwork_broker.lightning.simulated.node_payouts import SimulatedPayouts
@@ -58,6 +59,21 @@ class SimulatedNode(SimulatedInvoices, SimulatedPayouts):
             return Msat(sum(channel.owned_msat(node.pubkey) for channel in board.channels_of(node.pubkey)))
 
         return await self._connection.call("local_balance_msat", None, effect)
+
+    async def channel_slots(self) -> tuple[ChannelSlots, ...]:
+        board = self._connection.board
+
+        def effect(node: NodeState) -> tuple[ChannelSlots, ...]:
+            return tuple(
+                ChannelSlots(
+                    active=board.is_active(channel),
+                    incoming=channel.sent_by(channel.peer_of(node.pubkey)),
+                    most=SLOTS,
+                )
+                for channel in board.channels_of(node.pubkey)
+            )
+
+        return await self._connection.call("channel_slots", None, effect)
 
     async def blocks(self) -> AsyncGenerator[int, None]:
         board = self._connection.board

@@ -16,7 +16,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from lightwork_broker.errors import NotFound, RequestInvalid
 from lightwork_broker.lightning.errors import LightningError
-from lightwork_broker.lightning.ports import CreatedInvoice, NodeSummary, RouteEstimate
+from lightwork_broker.lightning.ports import ChannelSlots, CreatedInvoice, NodeSummary, RouteEstimate
 from lightwork_broker.lightning.preimage import Preimage
 from lightwork_broker.lightning.simulated.faults import Fault, PlannedFaults
 from lightwork_broker.lightning.simulated.network import SimulatedNetwork
@@ -46,6 +46,7 @@ METHODS: Final = (
     "add_invoice",
     "summary",
     "local_balance_msat",
+    "channel_slots",
     "blocks",
 )
 """The calls that a fault can strike: `wait` is made of `track`, and `lookup_invoice` is `lookup`."""
@@ -190,6 +191,11 @@ async def add_invoice(node: Node, body: wire.AddInvoice) -> CreatedInvoice:
 @port.post("/summary")
 async def summary(node: Node) -> NodeSummary:
     return await node.summary()
+
+
+@port.post("/channel_slots")
+async def channel_slots(node: Node) -> tuple[ChannelSlots, ...]:
+    return await node.channel_slots()
 
 
 @port.post("/local_balance_msat")

@@ -14,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from lightwork_broker.lightning.errors import InvoiceNotFound, LightningUnavailable, Refused
 from lightwork_broker.lightning.ports import (
+    ChannelSlots,
     CreatedInvoice,
     HoldInvoice,
     NodeId,
@@ -39,6 +40,7 @@ SILENCE_SECONDS = 40.0
 
 HOLD: TypeAdapter[HoldInvoice] = TypeAdapter(HoldInvoice)
 SUMMARY: TypeAdapter[NodeSummary] = TypeAdapter(NodeSummary)
+SLOTS: TypeAdapter[tuple[ChannelSlots, ...]] = TypeAdapter(tuple[ChannelSlots, ...])
 CREATED: TypeAdapter[CreatedInvoice] = TypeAdapter(CreatedInvoice)
 ESTIMATE: TypeAdapter[RouteEstimate | None] = TypeAdapter(RouteEstimate | None)
 REQUEST, FOUND = TypeAdapter(wire.PaymentRequest), TypeAdapter(wire.Found)
@@ -181,6 +183,9 @@ class RemoteNode:
 
     async def local_balance_msat(self) -> Msat:
         return (await self._call("local_balance_msat", None, BALANCE)).balance_msat
+
+    async def channel_slots(self) -> tuple[ChannelSlots, ...]:
+        return await self._call("channel_slots", None, SLOTS)
 
     def blocks(self) -> AsyncGenerator[int, None]:
         return self._stream("blocks", HEIGHT)
