@@ -142,6 +142,9 @@ class CrashingNode:
     async def summary(self) -> NodeSummary:
         return await self._node.summary()
 
+    async def pending_holds(self) -> tuple[HoldInvoice, ...]:
+        return await self._node.pending_holds()
+
     async def channel_slots(self) -> tuple[ChannelSlots, ...]:
         return await self._node.channel_slots()
 

@@ -170,7 +170,12 @@ class Broker:
             database=self.database, clock=clock, ids=ids, max_price_msat=LIMITS.max_price_msat
         )
         self.escrows = EscrowService(
-            database=self.database, node=self.port, clock=clock, limits=LIMITS, preimages=PREIMAGES
+            database=self.database,
+            node=self.port,
+            clock=clock,
+            limits=LIMITS,
+            preimages=PREIMAGES,
+            owner=BROKER_KEY.public,
         )
         self.quotes = Quotes(
             database=self.database,

@@ -321,6 +321,9 @@ class FaultyNode:
         hold = self.holds.get(payment_hash)
         return None if hold is None else self._snapshot(hold)
 
+    def pending(self) -> tuple[HoldInvoice, ...]:
+        return tuple(self._snapshot(hold) for hold in self.holds.values() if not hold.state.is_final)
+
     def _snapshot(self, hold: Hold) -> HoldInvoice:
         held = hold.state is not InvoiceState.CANCELED
         return HoldInvoice(
@@ -376,6 +379,9 @@ class Port:
 
     async def cancel(self, payment_hash: PaymentHash) -> None:
         await self._call("cancel", payment_hash, lambda: self._node.cancel(payment_hash))
+
+    async def pending_holds(self) -> tuple[HoldInvoice, ...]:
+        return await self._call("pending_holds", None, self._node.pending)
 
     async def lookup(self, payment_hash: PaymentHash) -> HoldInvoice | None:
         return await self._call("lookup", payment_hash, lambda: self._node.look(payment_hash))
@@ -471,7 +477,7 @@ class Port:
         return await self._call("summary", None, effect)
 
     async def channel_slots(self) -> tuple[ChannelSlots, ...]:
-        return (ChannelSlots(active=True, incoming=self.slots_taken, most=483),)
+        return (ChannelSlots(active=True, incoming=self._node.slots_taken, most=483),)
 
     async def local_balance_msat(self) -> Msat:
         return Msat(self._node.balances["broker"])

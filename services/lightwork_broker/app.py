@@ -22,6 +22,7 @@ from lightwork_broker.db.engine import Database, DatabaseUnavailable
 from lightwork_broker.db.place import migrate, open_database
 from lightwork_broker.escrow import store as escrow_store
 from lightwork_broker.escrow.credit import CreditPreimages
+from lightwork_broker.escrow.orphans import Orphans
 from lightwork_broker.escrow.reconcile import Reconciler, probe_permissions
 from lightwork_broker.escrow.service import EscrowService
 from lightwork_broker.escrow.underwriting import EscrowUnderwriter
@@ -104,6 +105,7 @@ class Rooms:
     quotes: Quotes
     escrows: EscrowService
     reconciler: Reconciler
+    orphans: Orphans
     jobs: Jobs
     queue: WorkQueue
     reader: JobReader
@@ -141,7 +143,13 @@ async def build(
     preimages = CreditPreimages(key)
     gate = PayoutGate()
     escrows = EscrowService(
-        database=database, node=node, clock=clock, limits=limits, preimages=preimages, gate=gate
+        database=database,
+        node=node,
+        clock=clock,
+        limits=limits,
+        preimages=preimages,
+        owner=key.public,
+        gate=gate,
     )
     quotes = Quotes(
         database=database,
@@ -205,6 +213,13 @@ async def build(
         escrows=escrows,
         reconciler=Reconciler(
             database=database, node=node, escrows=escrows, clock=clock, sweep_seconds=settings.sweep_seconds
+        ),
+        orphans=Orphans(
+            database=database,
+            node=node,
+            clock=clock,
+            owner=key.public,
+            seconds=settings.orphans_seconds,
         ),
         jobs=jobs,
         queue=WorkQueue(
@@ -290,6 +305,7 @@ def create_app(
                 ("blocks", rooms.reconciler.follow_blocks),
                 ("clock", lambda: _tick(rooms.jobs)),
                 ("watchdog", rooms.watchdog.run),
+                ("orphans", rooms.orphans.run),
                 ("withdrawals", lambda: _sweep_withdrawals(rooms.accounts, settings.sweep_seconds)),
                 ("webhooks", rooms.webhooks.run),
                 *_among_brokers(rooms),

@@ -10,10 +10,12 @@ from lightwork_broker.accounts.store import Withdrawal
 from lightwork_broker.db.engine import Database
 from lightwork_broker.escrow import store as escrows
 from lightwork_broker.escrow.machine import EscrowState
+from lightwork_broker.escrow.orphans import find_orphans, is_ours
 from lightwork_broker.escrow.store import Escrow
 from lightwork_broker.ledger import store as ledger
-from lightwork_broker.ledger.rules import withdrawal_account
+from lightwork_broker.ledger.rules import NODE, withdrawal_account
 from lightwork_broker.lightning.ports import HoldInvoice, InvoiceState, LightningNode, Payout, PayoutStatus
+from lightwork_contracts.ids import Pubkey
 from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.wire.accounts import WithdrawalStatus
 
@@ -29,6 +31,22 @@ class Audit:
     unfinished: int
     unknown: int
     breaches: tuple[str, ...]
+    node: NodeMoney | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeMoney:
+    """What the node has, against the books. Msat.
+
+    `outside_msat` is by how much the channels differ from what they held at the start and the books explain since:
+    channels that were opened or closed, and payments that are not the broker's. None if the start was not recorded.
+    """
+
+    channels_msat: int
+    outside_msat: int | None
+    owed_msat: int
+    held_msat: int
+    holds: int
 
 
 async def audit(database: Database) -> Audit:
@@ -83,6 +101,40 @@ async def compare_with_node(database: Database, node: LightningNode, *, since: f
 
     found = await asyncio.gather(*map(escrow, ended), *map(withdrawal, paid))
     return [breach for breaches in found for breach in breaches]
+
+
+async def compare_money(
+    database: Database, node: LightningNode, *, owner: Pubkey
+) -> tuple[NodeMoney, list[str]]:
+    """Compare the channels and the payments that wait with the books; return both, and what is wrong.
+
+    While jobs are under way the figures are of slightly different moments; at rest they are exact.
+
+    Raises:
+        LightningError: the node gave no answer, or may not be asked.
+    """
+    orphans = await find_orphans(database, node, owner=owner)
+    holds = [hold for hold in await node.pending_holds() if is_ours(hold, owner)]
+    channels = await node.local_balance_msat()
+    async with database.scan() as tx:
+        balances, opening = await ledger.balances(tx), await escrows.opening_msat(tx)
+    owed = -sum(
+        amount for account, amount in balances.items() if account.startswith(("balance:", "withdrawal:"))
+    )
+    money = NodeMoney(
+        channels_msat=channels,
+        outside_msat=None if opening is None else channels - opening - balances.get(NODE, 0),
+        owed_msat=owed,
+        held_msat=sum(hold.accepted_msat for hold in holds),
+        holds=len(holds),
+    )
+    breaches = [
+        f"the node holds {hold.accepted_msat} msat for {hold.memo!r} ({hold.state}), of which the books know nothing"
+        for hold in orphans
+    ]
+    if owed > channels:
+        breaches.append(f"agents are owed {owed} msat, and the node's channels hold {channels} msat")
+    return money, breaches
 
 
 def _escrow_breaches(escrow: Escrow, hold: HoldInvoice | None, payout: Payout | None) -> list[str]:

@@ -318,9 +318,21 @@ def audit(
             table.add_row(account, format_msat(amount))
         out.print(table)
         out.print(f"{report.unfinished} escrows are not at their end, {report.unknown} of them unknown")
+        if report.node is not None:
+            out.print(_node_table(report.node))
         for breach in report.breaches:
-            out.print(f"[red]breach[/]: {breach}")
+            out.print(f"[red]breach[/]: {escape(breach)}")
     raise typer.Exit(Exit.BREACH if report.breaches else Exit.OK)
+
+
+def _node_table(money: audits.NodeMoney) -> Table:
+    table = Table("", "", title="The broker's node", show_header=False)
+    table.add_row("its channels hold", format_msat(money.channels_msat))
+    outside = "not known: the start was not recorded" if money.outside_msat is None else None
+    table.add_row("of it not explained by the books", outside or format_msat(money.outside_msat or 0))
+    table.add_row("owed to agents", format_msat(money.owed_msat))
+    table.add_row(f"held for {money.holds} jobs", format_msat(money.held_msat))
+    return table
 
 
 async def _audit(settings: BrokerSettings, *, with_node: bool) -> audits.Audit:
@@ -333,9 +345,11 @@ async def _audit(settings: BrokerSettings, *, with_node: bool) -> audits.Audit:
             node = _open_node(settings)
             try:
                 breaches = await audits.compare_with_node(database, node)
+                owner = keys.load_or_create(settings.directory() / "broker.key").public
+                money, more = await audits.compare_money(database, node, owner=owner)
             finally:
                 await node.close()
-            report = replace(report, breaches=(*report.breaches, *breaches))
+            report = replace(report, breaches=(*report.breaches, *breaches, *more), node=money)
         return report
     finally:
         await database.close()

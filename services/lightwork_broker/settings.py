@@ -123,6 +123,11 @@ class BrokerSettings(BaseSettings):
         gt=0,
         description="how often the books are compared with the node; a breach stops payouts",
     )
+    orphans_seconds: float = Field(
+        default=600.0,
+        gt=0,
+        description="how often the node is searched for payments that are held for us and that the database forgot",
+    )
     node_patience_seconds: float = Field(default=30.0, ge=0)
 
     def directory(self) -> Path:

@@ -38,6 +38,7 @@ BROKER = Role(
             "GetDebugInfo",  # the only way to read the running invoices.holdexpirydelta
             "DecodePayReq",
             "AddInvoice",
+            "ListInvoices",
             "LookupInvoice",
             "SubscribeInvoices",
             "ChannelBalance",

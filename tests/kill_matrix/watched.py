@@ -200,6 +200,9 @@ class WatchedNode:
     async def summary(self) -> NodeSummary:
         return await self._call("summary", self._node.summary())
 
+    async def pending_holds(self) -> tuple[HoldInvoice, ...]:
+        return await self._call("pending_holds", self._node.pending_holds())
+
     async def channel_slots(self) -> tuple[ChannelSlots, ...]:
         return await self._call("channel_slots", self._node.channel_slots())
 

@@ -13,6 +13,8 @@ from lightwork_broker.db.engine import Database
 from lightwork_broker.errors import BrokerError, LightningDown
 from lightwork_broker.escrow import store
 from lightwork_broker.escrow.service import EscrowService
+from lightwork_broker.ledger import store as ledger
+from lightwork_broker.ledger.rules import NODE
 from lightwork_broker.lightning.errors import InvoiceNotFound, LightningError, PermissionMissing
 from lightwork_broker.lightning.ports import LightningNode
 from lightwork_contracts.ids import JobId, PaymentHash
@@ -107,8 +109,17 @@ class Reconciler:
                 f"this database has {len(open_ones)} open escrows that are held by the node {known}, but the node "
                 f"that answers is {pubkey}; start the broker with the first one"
             )
+        owned = await self._owned_msat()
         async with self._database.write() as tx:
-            await store.set_node(tx, pubkey)
+            opening = None if owned is None else owned - await ledger.balance(tx, NODE)
+            await store.set_node(tx, pubkey, opening_msat=opening)
+
+    async def _owned_msat(self) -> int | None:
+        try:
+            return await self._node.local_balance_msat()
+        except PermissionMissing as error:
+            log.warning("node.balance_not_readable", missing=str(error))
+            return None
 
     async def run(self) -> None:
         """Sweep until cancelled."""

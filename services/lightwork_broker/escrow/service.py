@@ -28,6 +28,7 @@ from lightwork_broker.escrow.booking import book
 from lightwork_broker.escrow.credit import CreditPreimages
 from lightwork_broker.escrow.guardian import deadlines
 from lightwork_broker.escrow.machine import DUTIES, TERMINAL, Duty, EscrowEvent, EscrowState, may
+from lightwork_broker.escrow.orphans import mark_of
 from lightwork_broker.escrow.store import Escrow
 from lightwork_broker.escrow.terms import EscrowListener, Terms
 from lightwork_broker.escrow.wrap import LND_HOLD_EXPIRY_DELTA, Limits
@@ -45,7 +46,7 @@ from lightwork_broker.lightning.errors import (
 from lightwork_broker.lightning.ports import HoldInvoice, InvoiceState, LightningNode, PayoutStatus
 from lightwork_broker.lightning.preimage import Preimage
 from lightwork_broker.payout_gate import PayoutGate
-from lightwork_contracts.ids import JobId
+from lightwork_contracts.ids import JobId, Pubkey
 from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.money import Msat
 from lightwork_contracts.wire.problems import ProblemCode
@@ -67,8 +68,10 @@ class EscrowService:
         clock: Clock,
         limits: Limits,
         preimages: CreditPreimages,
+        owner: Pubkey,
         gate: PayoutGate | None = None,
     ) -> None:
+        self._mark = mark_of(owner)
         self._gate = gate or PayoutGate()
         self._database = database
         self._node = node
@@ -103,7 +106,7 @@ class EscrowService:
             hold_cltv_blocks=terms.hold_cltv_blocks,
             outgoing_cltv_blocks=terms.outgoing_cltv_blocks,
             forward_seconds=terms.forward_seconds,
-            memo=terms.memo,
+            memo=f"{terms.memo} {self._mark}",
             credited_to=terms.credited_to,
             credit_seed=terms.credit_seed,
             pay_by=int(now) + terms.pay_seconds,

@@ -90,6 +90,7 @@ class EscrowNodeRow(SQLModel, table=True):
 
     id: int = Field(primary_key=True)
     pubkey: str
+    opening_msat: int | None = Field(default=None, sa_type=sa.BigInteger)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,9 +281,16 @@ async def node_of(tx: Transaction) -> str | None:
     return await tx.value(sa.select(_node.c.pubkey).where(_node.c.id == 1))
 
 
-async def set_node(tx: Transaction, pubkey: str) -> None:
-    if not await tx.run(sa.update(_node).where(_node.c.id == 1).values(pubkey=pubkey)):
-        await tx.run(sa.insert(_node).values(id=1, pubkey=pubkey))
+async def set_node(tx: Transaction, pubkey: str, *, opening_msat: int | None) -> None:
+    """Bind the database to a node. `opening_msat` is what its channels hold that the books do not explain."""
+    values = {"pubkey": pubkey, "opening_msat": opening_msat}
+    if not await tx.run(sa.update(_node).where(_node.c.id == 1).values(**values)):
+        await tx.run(sa.insert(_node).values(id=1, **values))
+
+
+async def opening_msat(tx: Transaction) -> int | None:
+    """Return what the node's channels held when the database was bound to it, in msat; None if nobody looked."""
+    return await tx.value(sa.select(_node.c.opening_msat).where(_node.c.id == 1))
 
 
 async def paid_out_not_settled(tx: Transaction) -> list[JobId]:

@@ -33,6 +33,9 @@ from lightwork_contracts.money import Msat
 SILENCE_SECONDS: Final = 0.5
 """How long a subscription may say nothing before LND is asked whether it knows the invoice at all."""
 
+PAGE: Final = 500
+"""How many invoices are read at once."""
+
 
 class LndInvoices:
     """The ports `HoldInvoices` and `Invoices` on one LND."""
@@ -98,6 +101,19 @@ class LndInvoices:
     async def lookup(self, payment_hash: PaymentHash) -> HoldInvoice | None:
         found = await self._find(payment_hash)
         return None if found is None else read_invoice(found)
+
+    async def pending_holds(self) -> tuple[HoldInvoice, ...]:
+        found: list[HoldInvoice] = []
+        offset = 0
+        while True:
+            message = request(
+                RequestName.LIST_INVOICES, pending_only=True, index_offset=offset, num_max_invoices=PAGE
+            )
+            reply = await self._connection.call(lambda stubs: stubs.lightning.ListInvoices, message)
+            found += [read_invoice(one) for one in reply.invoices if not one.r_preimage]
+            if len(reply.invoices) < PAGE:
+                return tuple(found)
+            offset = reply.last_index_offset
 
     async def watch(self, payment_hash: PaymentHash) -> AsyncGenerator[HoldInvoice, None]:
         message = request(RequestName.SUBSCRIBE, r_hash=bytes.fromhex(payment_hash))
@@ -176,6 +192,7 @@ def read_invoice(found: Invoice) -> HoldInvoice:
         payment_request=found.payment_request,
         htlc_count=len(held),
         add_index=found.add_index,
+        memo=found.memo,
     )
 
 

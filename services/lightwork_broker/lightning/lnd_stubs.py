@@ -63,6 +63,11 @@ class Invoice(Protocol):
     htlcs: Sequence[InvoiceHtlc]
 
 
+class ListInvoicesReply(Protocol):
+    invoices: Sequence[Invoice]
+    last_index_offset: int
+
+
 class PaymentRequestReply(Protocol):
     payment_request: str
 
@@ -190,6 +195,7 @@ class _RouterStub(Protocol):
 
 class _LightningStub(Protocol):
     AddInvoice: Unary[AddInvoiceReply]
+    ListInvoices: Unary[ListInvoicesReply]
     GetInfo: Unary[GetInfoReply]
     ChannelBalance: Unary[ChannelBalanceReply]
     ListChannels: Unary[ListChannelsReply]
@@ -213,6 +219,7 @@ class RequestName(StrEnum):
     SETTLE = "invoices_pb2.SettleInvoiceMsg"
     CANCEL = "invoices_pb2.CancelInvoiceMsg"
     LOOKUP = "invoices_pb2.LookupInvoiceMsg"
+    LIST_INVOICES = "lightning_pb2.ListInvoiceRequest"
     SUBSCRIBE = "invoices_pb2.SubscribeSingleInvoiceRequest"
     SEND = "router_pb2.SendPaymentRequest"
     TRACK = "router_pb2.TrackPaymentRequest"

@@ -53,6 +53,7 @@ class HoldInvoice:
     payment_request: str
     htlc_count: int
     add_index: int
+    memo: str = ""
 
 
 class PayoutStatus(StrEnum):
@@ -195,6 +196,10 @@ class HoldInvoices(Protocol):
 
     async def lookup(self, payment_hash: PaymentHash) -> HoldInvoice | None:
         """Return the invoice as it is now, or None when the node has none under this hash."""
+        ...
+
+    async def pending_holds(self) -> tuple[HoldInvoice, ...]:
+        """Return every hold invoice of the node that is OPEN or ACCEPTED; plain invoices are none."""
         ...
 
     def watch(self, payment_hash: PaymentHash) -> AsyncIterator[HoldInvoice]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from typing import Any
 
 import pytest
@@ -285,3 +286,33 @@ async def test_a_hold_whose_deadline_nears_is_returned_by_the_node_itself(lightn
         await lightning.mine(1, force=True)
         await in_state(lightning.broker, preimage.payment_hash, InvoiceState.CANCELED)
     assert payment.result().failure is PayoutFailure.INCORRECT_PAYMENT_DETAILS
+
+
+async def test_what_is_held_or_may_be_paid_is_listed_with_its_memo_until_it_ends(
+    lightning: LightningWorld,
+) -> None:
+    node, memo = lightning.broker, f"Lightwork echo {secrets.token_hex(8)}"
+
+    async def listed() -> list[tuple[str, InvoiceState, int]]:
+        return [
+            (hold.payment_hash, hold.state, hold.accepted_msat)
+            for hold in await node.pending_holds()
+            if hold.memo == memo
+        ]
+
+    await node.add_invoice(value_msat=Msat(1_000_000), expiry_seconds=600, memo=memo, final_cltv=CLTV)
+    assert await listed() == [], "a plain invoice is not held"
+    preimage = secret()
+    text = await node.add_hold(
+        payment_hash=preimage.payment_hash,
+        value_msat=Msat(1_000_000),
+        expiry_seconds=600,
+        cltv_blocks=CLTV,
+        memo=memo,
+    )
+    assert await listed() == [(preimage.payment_hash, InvoiceState.OPEN, 0)]
+    async with paying(lightning.buyer, text, preimage.payment_hash):
+        await in_state(node, preimage.payment_hash, InvoiceState.ACCEPTED)
+        assert await listed() == [(preimage.payment_hash, InvoiceState.ACCEPTED, 1_000_000)]
+        await node.cancel(preimage.payment_hash)
+    assert await listed() == []

@@ -43,6 +43,7 @@ class Invoice:
     add_index: int
     preimage: Preimage | None
     held: bool
+    memo: str = ""
     state: InvoiceState = InvoiceState.OPEN
     accepted_msat: int = 0
     htlcs: list[Htlc] = field(default_factory=list[Htlc])
@@ -129,6 +130,7 @@ class Invoice:
             payment_request=self.payment_request,
             htlc_count=1 if self.accepted_msat else 0,
             add_index=self.add_index,
+            memo=self.memo,
         )
 
 

@@ -80,6 +80,15 @@ class SimulatedInvoices:
 
         return await self._connection.call("lookup", payment_hash, effect)
 
+    async def pending_holds(self) -> tuple[HoldInvoice, ...]:
+        def effect(node: NodeState) -> tuple[HoldInvoice, ...]:
+            now = self._connection.board.clock.now()
+            for payment_hash in list(node.pending):
+                node.find(payment_hash, now=now)
+            return tuple(invoice.snapshot() for invoice in node.pending.values() if invoice.held)
+
+        return await self._connection.call("pending_holds", None, effect)
+
     async def lookup_invoice(self, payment_hash: PaymentHash) -> HoldInvoice | None:
         return await self.lookup(payment_hash)
 
@@ -164,6 +173,7 @@ class SimulatedInvoices:
             add_index=len(node.invoices) + 1,
             preimage=preimage,
             held=preimage is None,
+            memo=memo,
         )
         node.add(invoice)
         return invoice

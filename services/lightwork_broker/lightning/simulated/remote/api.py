@@ -16,7 +16,13 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from lightwork_broker.errors import NotFound, RequestInvalid
 from lightwork_broker.lightning.errors import LightningError
-from lightwork_broker.lightning.ports import ChannelSlots, CreatedInvoice, NodeSummary, RouteEstimate
+from lightwork_broker.lightning.ports import (
+    ChannelSlots,
+    CreatedInvoice,
+    HoldInvoice,
+    NodeSummary,
+    RouteEstimate,
+)
 from lightwork_broker.lightning.preimage import Preimage
 from lightwork_broker.lightning.simulated.faults import Fault, PlannedFaults
 from lightwork_broker.lightning.simulated.network import SimulatedNetwork
@@ -39,6 +45,7 @@ METHODS: Final = (
     "settle",
     "cancel",
     "lookup",
+    "pending_holds",
     "watch",
     "pay",
     "track",
@@ -132,6 +139,11 @@ async def cancel(node: Node, body: wire.AboutHash) -> None:
 @port.post("/lookup")
 async def lookup(node: Node, body: wire.AboutHash) -> wire.Found:
     return wire.Found(invoice=await node.lookup(body.payment_hash))
+
+
+@port.post("/pending_holds")
+async def pending_holds(node: Node) -> tuple[HoldInvoice, ...]:
+    return await node.pending_holds()
 
 
 @port.post("/lookup_invoice")

@@ -39,6 +39,7 @@ SILENCE_SECONDS = 40.0
 """The server of a stream says every 15 s that it is still there."""
 
 HOLD: TypeAdapter[HoldInvoice] = TypeAdapter(HoldInvoice)
+HOLDS: TypeAdapter[tuple[HoldInvoice, ...]] = TypeAdapter(tuple[HoldInvoice, ...])
 SUMMARY: TypeAdapter[NodeSummary] = TypeAdapter(NodeSummary)
 SLOTS: TypeAdapter[tuple[ChannelSlots, ...]] = TypeAdapter(tuple[ChannelSlots, ...])
 CREATED: TypeAdapter[CreatedInvoice] = TypeAdapter(CreatedInvoice)
@@ -104,6 +105,9 @@ class RemoteNode:
 
     async def lookup(self, payment_hash: PaymentHash) -> HoldInvoice | None:
         return (await self._call("lookup", wire.AboutHash(payment_hash=payment_hash), FOUND)).invoice
+
+    async def pending_holds(self) -> tuple[HoldInvoice, ...]:
+        return await self._call("pending_holds", None, HOLDS)
 
     async def watch(self, payment_hash: PaymentHash) -> AsyncGenerator[HoldInvoice, None]:
         async with aclosing(self._stream(f"watch/{quote(payment_hash)}", HOLD)) as seen:
