@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import pytest
+from chaos.ground import Void
 from chaos.play import Options, play
+from chaos.report import Run
 from chaos.strikes import Deed, Victim, draw
 from chaos.verdict import Facts, JobFact, Payment, breaches_of
 from regtest_network import fresh_network
 
 from lightwork_contracts.status import JobStatus
-from lightwork_regtest import Network
 
 SEED = 38
 SECONDS = 40
 
 
-@pytest.fixture
-def fragile_network(tmp_path: Path) -> Generator[Network]:
-    """Not the session's: nobody else may be on it while its nodes are killed."""
-    with fresh_network(tmp_path / "network") as made:
-        yield made
+async def _played(folder: Path, *, seed: int) -> Run:
+    folder.mkdir()
+    # Not the session's network: nobody else may be on it while its nodes are killed.
+    with fresh_network(folder / "network") as network:
+        return await play(network, folder / "market", Options(seed=seed, minutes=SECONDS / 60, buyers=4))
 
 
 @pytest.mark.regtest
-@pytest.mark.timeout(420)
-async def test_no_sat_is_lost_while_broker_and_nodes_are_killed_at_random(
-    fragile_network: Network, tmp_path: Path
-) -> None:
-    options = Options(seed=SEED, minutes=SECONDS / 60, buyers=4)
-    run = await play(fragile_network, tmp_path / "market", options)
+@pytest.mark.timeout(600)
+async def test_no_sat_is_lost_while_broker_and_nodes_are_killed_at_random(tmp_path: Path) -> None:
+    try:
+        run = await _played(tmp_path / "first", seed=SEED)
+    except Void:
+        # LND broke a channel of its own, so where the money is cannot be said; that our books held was checked.
+        run = await _played(tmp_path / "second", seed=SEED)
     assert run.breaches == ()
     assert run.facts.lost_msat == 0
     assert run.jobs()["not over"] == 0
