@@ -245,6 +245,7 @@ async def build(
                 day_msat=settings.withdraw_day_msat,
                 day_msat_of_all=settings.withdraw_day_msat_of_all,
                 open_at_once=settings.withdrawals_at_once,
+                open_at_once_of_all=settings.withdrawals_at_once_of_all,
             ),
             pending=escrow_store.credit_under_way,
             gate=gate,

@@ -79,12 +79,20 @@ class BrokerSettings(BaseSettings):
     )
 
     withdraw_day_msat: Msat = Field(
-        default=Msat(0), ge=0, description="the most that one agent may withdraw in 24 hours; 0 is no limit"
+        default=Msat(0),
+        ge=0,
+        description="the most that one agent may withdraw in 24 hours, routing included; 0 is no limit",
     )
     withdraw_day_msat_of_all: Msat = Field(
-        default=Msat(0), ge=0, description="the most that all agents may withdraw in 24 hours; 0 is no limit"
+        default=Msat(0), ge=0, description="the same for all agents together; 0 is no limit"
     )
     withdrawals_at_once: int = Field(default=5, ge=1, description="withdrawals of one agent under way")
+    withdrawals_at_once_of_all: int = Field(
+        default=100,
+        ge=1,
+        le=483,
+        description="the same for all agents together: each may hold an HTLC, and payouts need slots too",
+    )
 
     requests_per_second_of_key: int = Field(
         default=50, ge=0, description="requests of one key a second, in the long run; 0 is no limit"

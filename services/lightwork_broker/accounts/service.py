@@ -65,6 +65,7 @@ class AccountLimits:
     day_msat: Msat
     day_msat_of_all: Msat
     open_at_once: int
+    open_at_once_of_all: int = 100
 
 
 class Accounts:
@@ -113,11 +114,17 @@ class Accounts:
     async def withdraw(
         self, agent: Pubkey, *, invoice: str, max_fee_msat: Msat, key: str | None
     ) -> Withdrawal:
-        """Reserve what an invoice takes, and begin to pay it. The same key or invoice gives the same withdrawal.
+        """Reserve what an invoice takes, and begin to pay it. The same key gives the same withdrawal.
 
         Raises:
             InvoiceRefused, BalanceTooLow, WithdrawalLimit, IdempotencyConflict
         """
+        if key is not None:
+            # Before anything else: an invoice that has expired since then is no reason to deny what was begun.
+            async with self._database.read() as tx:
+                known = await store.by_key(tx, agent, key)
+            if known is not None:
+                return _repeated(known, invoice=invoice, max_fee_msat=max_fee_msat)
         now = self._clock.now()
         read, amount = amount_of(
             invoice, network=self._limits.network, own_node=self._limits.own_node, now=int(now)
@@ -137,9 +144,7 @@ class Accounts:
         async with self._database.write() as tx:
             known = None if key is None else await store.by_key(tx, agent, key)
             if known is not None:
-                if (known.invoice, known.max_fee_msat) != (invoice, max_fee_msat):
-                    raise IdempotencyConflict("this Idempotency-Key was used for another withdrawal")
-                return known
+                return _repeated(known, invoice=invoice, max_fee_msat=max_fee_msat)
             await self._require_room(tx, withdrawal)
             if not await ledger.claim(tx, withdrawal.payment_hash, purpose=f"withdrawal:{withdrawal.id}"):
                 raise InvoiceRefused(
@@ -169,10 +174,14 @@ class Accounts:
             raise WithdrawalLimit(
                 f"{limits.open_at_once} withdrawals are under way already", hint="wait for one of them to end"
             )
+        if len(await store.under_way(tx)) >= limits.open_at_once_of_all:
+            raise WithdrawalLimit(
+                f"this broker has {limits.open_at_once_of_all} withdrawals under way", hint="try again later"
+            )
         since = withdrawal.created_at - DAY_SECONDS
         for whose, most in ((agent, limits.day_msat), (None, limits.day_msat_of_all)):
             taken = await store.taken_since(tx, agent=whose, since=since) if most else 0
-            if most and taken + withdrawal.amount_msat > most:
+            if most and taken + withdrawal.reserved_msat > most:
                 raise WithdrawalLimit(
                     f"{'this agent' if whose else 'this broker'} pays out {most} msat in 24 hours; {taken} msat "
                     "were asked for already",
@@ -341,6 +350,12 @@ class Accounts:
             await self.drive(withdrawal_id)
         except LightningError as error:
             log.warning("withdrawal.node_unavailable", withdrawal=withdrawal_id, cause=type(error).__name__)
+
+
+def _repeated(known: Withdrawal, *, invoice: str, max_fee_msat: Msat) -> Withdrawal:
+    if (known.invoice, known.max_fee_msat) != (invoice, max_fee_msat):
+        raise IdempotencyConflict("this Idempotency-Key was used for another withdrawal")
+    return known
 
 
 def withdrawal_view(withdrawal: Withdrawal) -> WithdrawalView:

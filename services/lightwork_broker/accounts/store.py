@@ -142,11 +142,15 @@ async def ended(tx: Transaction, *, since: float) -> list[Withdrawal]:
 
 
 async def taken_since(tx: Transaction, *, agent: Pubkey | None, since: float) -> int:
-    """Return what was asked for since then and did not fail, in msat: of one agent, or of all."""
+    """Return what has left since then or may still, routing included, in msat: of one agent, or of all.
+
+    Routing counts: whoever owns the last channel of a route is paid by its fee.
+    """
     clause = sa.and_(_withdrawal.c.created_at > since, _withdrawal.c.status != WithdrawalStatus.FAILED.value)
     if agent is not None:
         clause = sa.and_(clause, _withdrawal.c.agent == agent)
-    total = sa.func.coalesce(sa.func.sum(_withdrawal.c.amount_msat), 0)
+    fee = sa.func.coalesce(_withdrawal.c.fee_paid_msat, _withdrawal.c.max_fee_msat)
+    total = sa.func.coalesce(sa.func.sum(_withdrawal.c.amount_msat + fee), 0)
     return int(await tx.value(sa.select(total).where(clause)))
 
 
