@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from databases import Template, WrappedDatabase
@@ -66,15 +66,16 @@ class WithdrawalWorld:
     gate: PayoutGate = field(default_factory=PayoutGate)
     invoices: int = 0
 
-    def start(self) -> Accounts:
+    def start(self, node: str = "broker") -> Accounts:
         """Start one more broker on the database and the node."""
+        opened = self.network.node(node)
         started = Accounts(
             database=self.database,
-            node=self.network.node("broker"),
+            node=opened,
             clock=self.clock,
             ids=Ids(self.clock),
             signals=Signals(),
-            limits=self.limits,
+            limits=replace(self.limits, own_node=opened.pubkey),
             pending=_nothing_pending,
             gate=self.gate,
         )

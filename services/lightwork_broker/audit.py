@@ -117,7 +117,7 @@ async def compare_money(
     holds = [hold for hold in await node.pending_holds() if is_ours(hold, owner)]
     channels = await node.local_balance_msat()
     async with database.scan() as tx:
-        balances, opening = await ledger.balances(tx), await escrows.opening_msat(tx)
+        balances, opening = await ledger.balances(tx), await ledger.opening_msat(tx)
     owed = -sum(
         amount for account, amount in balances.items() if account.startswith(("balance:", "withdrawal:"))
     )

@@ -24,6 +24,7 @@ from lightwork_broker.errors import (
     BalanceTooLow,
     IdempotencyConflict,
     InvoiceRefused,
+    LightningDown,
     NotFound,
     WithdrawalLimit,
 )
@@ -117,7 +118,7 @@ class Accounts:
         """Reserve what an invoice takes, and begin to pay it. The same key gives the same withdrawal.
 
         Raises:
-            InvoiceRefused, BalanceTooLow, WithdrawalLimit, IdempotencyConflict
+            InvoiceRefused, BalanceTooLow, WithdrawalLimit, IdempotencyConflict, LightningDown
         """
         if key is not None:
             # Before anything else: an invoice that has expired since then is no reason to deny what was begun.
@@ -145,6 +146,7 @@ class Accounts:
             known = None if key is None else await store.by_key(tx, agent, key)
             if known is not None:
                 return _repeated(known, invoice=invoice, max_fee_msat=max_fee_msat)
+            await ledger.require_node(tx, self._limits.own_node)
             await self._require_room(tx, withdrawal)
             if not await ledger.claim(tx, withdrawal.payment_hash, purpose=f"withdrawal:{withdrawal.id}"):
                 raise InvoiceRefused(
@@ -234,9 +236,11 @@ class Accounts:
 
         Raises:
             LightningError: the node did not take the question.
+            LightningDown: this broker's node is not the one that pays for this database.
         """
         forbid_open_transaction()
         async with self._database.read() as tx:
+            await ledger.require_node(tx, self._limits.own_node)
             withdrawal = await store.get(tx, withdrawal_id)
         if withdrawal is None or withdrawal.status is not WithdrawalStatus.PAYING:
             return
@@ -348,7 +352,7 @@ class Accounts:
     async def _drive_quietly(self, withdrawal_id: WithdrawalId) -> None:
         try:
             await self.drive(withdrawal_id)
-        except LightningError as error:
+        except (LightningError, LightningDown) as error:
             log.warning("withdrawal.node_unavailable", withdrawal=withdrawal_id, cause=type(error).__name__)
 
 

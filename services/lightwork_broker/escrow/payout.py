@@ -27,6 +27,7 @@ from lightwork_broker.lightning.ports import (
     PayoutStatus,
 )
 from lightwork_contracts.ids import JobId
+from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.money import Msat
 
 log = structlog.stdlib.get_logger()
@@ -146,6 +147,17 @@ async def adopt(recorder: Recorder, node: LightningNode, escrow: Escrow) -> Escr
     # What came in is the node's to say as well: the books are made from it.
     accepted = escrow.accepted_msat if hold is None else hold.accepted_msat
     return await _record(recorder, escrow, seen, accepted_msat=accepted)
+
+
+async def was_settled_before(node: LightningNode, escrow: Escrow) -> bool:
+    """Tell whether an earlier life of this broker, which this database does not remember, took the money."""
+    hold = await node.lookup(escrow.payment_hash)
+    if hold is None or hold.state is not InvoiceState.SETTLED or hold.value_msat != escrow.total_msat:
+        return False
+    if escrow.mode is PaymentMode.CREDIT:
+        return True
+    # A provider chooses this hash: what somebody else was paid under it is no sale of its own.
+    return (await node.track(escrow.payment_hash)).status is PayoutStatus.SUCCEEDED
 
 
 async def finish(recorder: Recorder, node: LightningNode, escrow: Escrow) -> EscrowEvent | None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from lightwork_broker.accounts import store as withdrawals
 from lightwork_broker.clock import Clock
 from lightwork_broker.db.engine import Database
 from lightwork_broker.errors import BrokerError, LightningDown
@@ -100,25 +101,31 @@ class Reconciler:
                 return len(ids)
 
     async def _require_node(self, pubkey: str) -> None:
+        """Take the database to this node, unless another one holds or pays something for it."""
         async with self._database.read() as tx:
-            known, open_ones = await store.node_of(tx), await store.unfinished(tx)
-        if known == pubkey:
-            return
-        if known is not None and open_ones:
-            raise RecoveryFailed(
-                f"this database has {len(open_ones)} open escrows that are held by the node {known}, but the node "
-                f"that answers is {pubkey}; start the broker with the first one"
-            )
+            if await ledger.node_of(tx) == pubkey:
+                return
         owned = await self._owned_msat()
+        # One transaction: two brokers that start together on two nodes must not both find it free.
         async with self._database.write() as tx:
+            known = await ledger.node_of(tx)
+            if known == pubkey:
+                return
+            escrows, paying = len(await store.unfinished(tx)), len(await withdrawals.under_way(tx))
+            if known is not None and (escrows or paying):
+                raise RecoveryFailed(
+                    f"this database has {escrows} open escrows and {paying} withdrawals under way at the node "
+                    f"{known}, but the node that answers is {pubkey}; start the broker with the first one"
+                )
             opening = None if owned is None else owned - await ledger.balance(tx, NODE)
-            await store.set_node(tx, pubkey, opening_msat=opening)
+            await ledger.set_node(tx, pubkey, opening_msat=opening)
 
     async def _owned_msat(self) -> int | None:
+        """Return what the node's channels hold, or None where that cannot be read: only the audit asks for it."""
         try:
             return await self._node.local_balance_msat()
-        except PermissionMissing as error:
-            log.warning("node.balance_not_readable", missing=str(error))
+        except LightningError as error:
+            log.warning("node.balance_not_read", cause=type(error).__name__, detail=str(error))
             return None
 
     async def run(self) -> None:

@@ -92,7 +92,12 @@ class EscrowService:
     # --- asked for by others, inside their transaction -------------------------------------------------
 
     async def open(self, tx: Transaction, terms: Terms) -> Escrow:
-        """Record the intent to hold a buyer's payment. `drive` then makes the hold invoice."""
+        """Record the intent to hold a buyer's payment. `drive` then makes the hold invoice.
+
+        Raises:
+            LightningDown: this broker's node is not the one that this database's money is on.
+        """
+        await ledger.require_node(tx, self._limits.own_node)
         now = self.now()
         escrow = Escrow(
             id=terms.id,
@@ -172,7 +177,7 @@ class EscrowService:
         lock = self._locks.setdefault(escrow_id, asyncio.Lock())
         async with lock:
             while True:
-                escrow = await self.get(escrow_id)
+                escrow = await self._get_to_act(escrow_id)
                 if escrow.state in TERMINAL:
                     self._locks.pop(escrow_id, None)
                     return escrow
@@ -191,7 +196,7 @@ class EscrowService:
         Raises:
             LightningDown: the node gave no answer.
         """
-        escrow = await self.get(escrow_id)
+        escrow = await self._get_to_act(escrow_id)
         if escrow.state not in (EscrowState.OPEN, EscrowState.ACCEPTED, EscrowState.FORWARDING):
             return
         try:
@@ -305,7 +310,7 @@ class EscrowService:
                 memo=escrow.memo,
             )
         except (HashInUse, Refused) as error:
-            if isinstance(error, HashInUse) and await self._was_settled_before(escrow):
+            if isinstance(error, HashInUse) and await payout.was_settled_before(self._node, escrow):
                 # The way to adopt it leads over the cancellation that the node will refuse.
                 return await self.change(escrow, EscrowEvent.CANCEL_ASKED, reason="settled already")
             return await self.change(escrow, EscrowEvent.HOLD_REFUSED, reason=str(error))
@@ -314,16 +319,6 @@ class EscrowService:
             # Somebody gave it up while the invoice was being made: it must not be payable.
             await self._node.cancel(escrow.payment_hash)
         return moved
-
-    async def _was_settled_before(self, escrow: Escrow) -> bool:
-        """Tell whether an earlier life of this broker, which this database does not remember, took the money."""
-        hold = await self._node.lookup(escrow.payment_hash)
-        if hold is None or hold.state is not InvoiceState.SETTLED or hold.value_msat != escrow.total_msat:
-            return False
-        if escrow.mode is PaymentMode.CREDIT:
-            return True
-        # A provider chooses this hash: what somebody else was paid under it is no sale of its own.
-        return (await self._node.track(escrow.payment_hash)).status is PayoutStatus.SUCCEEDED
 
     async def _settle(self, escrow: Escrow) -> EscrowEvent | None:
         credit = escrow.mode is PaymentMode.CREDIT
@@ -448,6 +443,16 @@ class EscrowService:
         if escrow is None:
             raise NotFound(f"there is no escrow {escrow_id}")
         return escrow
+
+    async def _get_to_act(self, escrow_id: JobId) -> Escrow:
+        """Return an escrow whose node is this broker's: what another node does not know of is not undone.
+
+        Raises:
+            LightningDown: the database was taken to another node.
+        """
+        async with self._database.read() as tx:
+            await ledger.require_node(tx, self._limits.own_node)
+            return await self._get(tx, escrow_id)
 
     # --- in the background ------------------------------------------------------------------------------
 

@@ -83,16 +83,6 @@ class EscrowEventRow(SQLModel, table=True):
     at: float
 
 
-class EscrowNodeRow(SQLModel, table=True):
-    """The one node that holds this database's escrows: asked of another, everything would seem lost."""
-
-    __tablename__ = "escrow_node"  # pyright: ignore[reportAssignmentType]
-
-    id: int = Field(primary_key=True)
-    pubkey: str
-    opening_msat: int | None = Field(default=None, sa_type=sa.BigInteger)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Escrow:
     """One escrow as it was read. Amounts in msat, heights in blocks, times in Unix seconds.
@@ -152,7 +142,6 @@ class Escrow:
 
 _escrow = table_of(EscrowRow)
 _event = table_of(EscrowEventRow)
-_node = table_of(EscrowNodeRow)
 FARTHEST_SECONDS = 120.0
 _FIELDS = tuple(field.name for field in fields(Escrow))
 
@@ -274,23 +263,6 @@ async def close_to_expiry(tx: Transaction, *, height: int) -> list[JobId]:
     )
     clause = sa.and_(_escrow.c.state.in_([state.value for state in late]), _escrow.c.refund_by <= height)
     return [row["id"] for row in await tx.all(sa.select(_escrow.c.id).where(clause))]
-
-
-async def node_of(tx: Transaction) -> str | None:
-    """Return which node this database's escrows are held by, or None before the first start."""
-    return await tx.value(sa.select(_node.c.pubkey).where(_node.c.id == 1))
-
-
-async def set_node(tx: Transaction, pubkey: str, *, opening_msat: int | None) -> None:
-    """Bind the database to a node. `opening_msat` is what its channels hold that the books do not explain."""
-    values = {"pubkey": pubkey, "opening_msat": opening_msat}
-    if not await tx.run(sa.update(_node).where(_node.c.id == 1).values(**values)):
-        await tx.run(sa.insert(_node).values(id=1, **values))
-
-
-async def opening_msat(tx: Transaction) -> int | None:
-    """Return what the node's channels held when the database was bound to it, in msat; None if nobody looked."""
-    return await tx.value(sa.select(_node.c.opening_msat).where(_node.c.id == 1))
 
 
 async def paid_out_not_settled(tx: Transaction) -> list[JobId]:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
 from lightwork_broker.db.engine import Transaction, table_of
+from lightwork_broker.errors import LightningDown
 from lightwork_broker.ledger.rules import Posting
 from lightwork_contracts.ids import PaymentHash
 
@@ -39,9 +40,20 @@ class PaymentClaimRow(SQLModel, table=True):
     purpose: str
 
 
+class EscrowNodeRow(SQLModel, table=True):
+    """The one Lightning node that this database's money is on: asked of another, nothing would seem to have happened."""
+
+    __tablename__ = "escrow_node"  # pyright: ignore[reportAssignmentType]
+
+    id: int = Field(primary_key=True)
+    pubkey: str
+    opening_msat: int | None = Field(default=None, sa_type=sa.BigInteger)
+
+
 _transactions = table_of(LedgerTransactionRow)
 _entries = table_of(LedgerEntryRow)
 _claims = table_of(PaymentClaimRow)
+_node = table_of(EscrowNodeRow)
 
 _KNOWN = sa.select(_transactions.c.id).where(_transactions.c.key == sa.bindparam("the_key"))
 _INSERT = sa.insert(_transactions)
@@ -136,3 +148,33 @@ async def claim(tx: Transaction, payment_hash: PaymentHash, *, purpose: str) -> 
         return False
     await tx.run(sa.insert(_claims), payment_hash=payment_hash, purpose=purpose)
     return True
+
+
+async def node_of(tx: Transaction) -> str | None:
+    """Return which node this database's money is on, or None before the first start."""
+    return await tx.value(sa.select(_node.c.pubkey).where(_node.c.id == 1))
+
+
+async def set_node(tx: Transaction, pubkey: str, *, opening_msat: int | None) -> None:
+    """Take the database to a node. `opening_msat` is what its channels hold that the books do not explain."""
+    values = {"pubkey": pubkey, "opening_msat": opening_msat}
+    if not await tx.run(sa.update(_node).where(_node.c.id == 1).values(**values)):
+        await tx.run(sa.insert(_node).values(id=1, **values))
+
+
+async def opening_msat(tx: Transaction) -> int | None:
+    """Return what the node's channels held when the database was taken to it, in msat; None if nobody looked."""
+    return await tx.value(sa.select(_node.c.opening_msat).where(_node.c.id == 1))
+
+
+async def require_node(tx: Transaction, pubkey: str) -> None:
+    """Require that no broker on another node has taken this database over since this one started.
+
+    Raises:
+        LightningDown: from then on this broker's node is the wrong one to ask.
+    """
+    known = await node_of(tx)
+    if known is not None and known != pubkey:
+        raise LightningDown(
+            f"this database was taken to the node {known}; this broker is on {pubkey} and does nothing any more"
+        )
