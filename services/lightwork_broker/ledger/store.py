@@ -41,7 +41,7 @@ class PaymentClaimRow(SQLModel, table=True):
 
 
 class EscrowNodeRow(SQLModel, table=True):
-    """The one Lightning node that this database's money is on: asked of another, nothing would seem to have happened."""
+    """The one Lightning node that this database's money is on: another one knows of nothing."""
 
     __tablename__ = "escrow_node"  # pyright: ignore[reportAssignmentType]
 
