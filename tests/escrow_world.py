@@ -31,6 +31,7 @@ from lightwork_broker.market import quote_store
 from lightwork_broker.market.quote_store import Quote, QuoteStatus
 from lightwork_broker.market.quotes import Quotes
 from lightwork_broker.market.service import Market
+from lightwork_broker.payout_gate import PayoutGate
 from lightwork_broker.signals import Signals
 from lightwork_contracts.bolt11 import Network, write_invoice
 from lightwork_contracts.ids import ListingId, QuoteId, sortable_id
@@ -169,6 +170,7 @@ class Broker:
         self.market = Market(
             database=self.database, clock=clock, ids=ids, max_price_msat=LIMITS.max_price_msat
         )
+        self.gate = PayoutGate()
         self.escrows = EscrowService(
             database=self.database,
             node=self.port,
@@ -176,6 +178,7 @@ class Broker:
             limits=LIMITS,
             preimages=PREIMAGES,
             owner=BROKER_KEY.public,
+            gate=self.gate,
         )
         self.quotes = Quotes(
             database=self.database,

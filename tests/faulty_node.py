@@ -160,6 +160,7 @@ class FaultyNode:
         self.faults: list[tuple[str | None, Fault]] = []
         self.down = False
         self.streaming = True
+        self.heeds_fee_limits = True
         self.observer: Observer | None = None
 
     # --- the world outside ------------------------------------------------------------------------------
@@ -190,7 +191,9 @@ class FaultyNode:
             payment.status, payment.failure = PayoutStatus.FAILED, outcome.failure
         elif outcome.fee_msat is not None:
             payment.status = PayoutStatus.SUCCEEDED
-            payment.fee_msat = min(outcome.fee_msat, payment.fee_limit_msat)
+            payment.fee_msat = outcome.fee_msat
+            if self.heeds_fee_limits:
+                payment.fee_msat = min(outcome.fee_msat, payment.fee_limit_msat)
             self.successes[payment_hash] = self.successes.get(payment_hash, 0) + 1
             self.paid_out[payment_hash] = self.paid_out.get(payment_hash, 0) + payment.price_msat
             self.balances["broker"] -= payment.price_msat + payment.fee_msat
@@ -297,7 +300,8 @@ class FaultyNode:
             )
             queue = self.outcomes.get(payment_hash)
             outcome = queue.pop(0) if queue else Outcome(fee_msat=fee_limit_msat // 2)
-            if cltv_limit < terms.min_final_cltv or (outcome.fee_msat or 0) > fee_limit_msat:
+            too_dear = self.heeds_fee_limits and (outcome.fee_msat or 0) > fee_limit_msat
+            if cltv_limit < terms.min_final_cltv or too_dear:
                 outcome = Outcome(failure=PayoutFailure.NO_ROUTE)
             self.resolve(payment_hash, outcome)
         return self.track(payment_hash)

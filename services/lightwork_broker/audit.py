@@ -154,6 +154,10 @@ def _escrow_breaches(escrow: Escrow, hold: HoldInvoice | None, payout: Payout | 
     should = escrow.state in (EscrowState.SETTLED, EscrowState.LOST)
     if should != (payout.status is PayoutStatus.SUCCEEDED):
         breaches.append(f"{escrow.id} is {escrow.state}, the node says its payout has {payout.status}")
+    elif should and payout.fee_msat is not None and payout.fee_msat > escrow.routing_msat:
+        breaches.append(
+            f"{escrow.id} cost {payout.fee_msat} msat of routing, {escrow.routing_msat} msat were allowed"
+        )
     elif should and payout.fee_msat != escrow.routing_paid_msat:
         breaches.append(
             f"{escrow.id} cost {payout.fee_msat} msat of routing, the books say {escrow.routing_paid_msat}"
@@ -167,6 +171,10 @@ def _withdrawal_breaches(withdrawal: Withdrawal, payout: Payout) -> list[str]:
     paid = withdrawal.status is WithdrawalStatus.PAID
     if paid != (payout.status is PayoutStatus.SUCCEEDED):
         return [f"{withdrawal.id} is {withdrawal.status}, the node says its payment has {payout.status}"]
+    if paid and payout.fee_msat is not None and payout.fee_msat > withdrawal.max_fee_msat:
+        return [
+            f"{withdrawal.id} cost {payout.fee_msat} msat, {withdrawal.max_fee_msat} msat were allowed for it"
+        ]
     if paid and payout.fee_msat != withdrawal.fee_paid_msat:
         return [f"{withdrawal.id} cost {payout.fee_msat} msat, the books say {withdrawal.fee_paid_msat}"]
     return []

@@ -316,6 +316,10 @@ class Accounts:
                     log.critical(
                         "withdrawal.fee_over_budget", withdrawal=withdrawal.id, paid_msat=seen.fee_msat
                     )
+                    self._gate.stop(
+                        f"{withdrawal.id} cost {seen.fee_msat} msat of routing, "
+                        f"{withdrawal.max_fee_msat} msat were allowed"
+                    )
                 await self._end(
                     withdrawal,
                     WithdrawalEvent.SUCCEEDED,

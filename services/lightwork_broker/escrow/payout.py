@@ -78,6 +78,8 @@ class Recorder(Protocol):
 
     async def postpone(self, escrow: Escrow, *, seconds: float) -> None: ...
 
+    def stop_payouts(self, reason: str) -> None: ...
+
 
 async def dispatch(recorder: Recorder, node: LightningNode, escrow: Escrow) -> EscrowEvent | None:
     """Pay, if the buyer's HTLC is still held and there is time left (W7, W9); the intent is committed first.
@@ -252,6 +254,9 @@ async def _record(
                 raise ValueError("a payout that succeeded has a preimage and a fee")
             if payout.fee_msat > escrow.routing_msat:
                 log.critical("escrow.routing_over_budget", job=escrow.id, paid_msat=payout.fee_msat)
+                recorder.stop_payouts(
+                    f"{escrow.id} cost {payout.fee_msat} msat of routing, {escrow.routing_msat} msat were allowed"
+                )
             return await recorder.change(
                 escrow,
                 EscrowEvent.PAYOUT_SUCCEEDED,

@@ -408,6 +408,10 @@ class EscrowService:
         async with self._database.write() as tx:
             await store.note(tx, escrow, retry_at=self.now() + seconds)
 
+    def stop_payouts(self, reason: str) -> None:
+        """The node has spent more than it was allowed to: nothing more is sent through it."""
+        self._gate.stop(reason)
+
     @property
     def safety(self) -> payout.Safety:
         return payout.Safety(self.hold_expiry_delta, self._limits.guardian_margin_blocks)
