@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import sqlalchemy as sa
+import structlog
 from pydantic import JsonValue
 from sqlmodel import Field, SQLModel
 
@@ -15,6 +17,11 @@ from lightwork_contracts.ids import JobId, ListingId, PaymentHash, Pubkey, Quote
 from lightwork_contracts.money import Msat
 from lightwork_contracts.status import CAPABILITIES, Acceptance, JobStatus
 from lightwork_contracts.wire.jobs import JobEvent
+
+log = structlog.stdlib.get_logger()
+
+UNREADABLE_AT_MOST = 20
+"""How many rows that cannot be read may stand before the ones that are asked for."""
 
 
 class JobRow(SQLModel, table=True):
@@ -163,6 +170,26 @@ def _read(row: Row) -> Job:
     return Job(**values)
 
 
+def _readable(rows: Sequence[Row]) -> list[Job]:
+    """Read what can be read: one bad row is one job's trouble, and must not become everybody's."""
+    jobs: list[Job] = []
+    for row in rows:
+        try:
+            jobs.append(_read(row))
+        except ValueError as error:
+            log.error("job.unreadable", job=row["id"], cause=type(error).__name__)
+    return jobs
+
+
+def _has_input(job: Job) -> bool:
+    try:
+        json.loads(job.input)
+    except ValueError:
+        log.error("job.input_unreadable", job=job.id)
+        return False
+    return True
+
+
 def _read_event(row: Row) -> JobEvent:
     return JobEvent(
         seq=row["seq"],
@@ -293,13 +320,13 @@ async def events_of(tx: Transaction, party: Pubkey, *, after_seq: int, limit: in
 
 async def funded(tx: Transaction, provider: Pubkey, *, now: float, limit: int) -> list[Job]:
     """Return the jobs that an agent may start, oldest first."""
-    rows = await tx.all(_FUNDED, the_provider=provider, now=now, most=limit)
-    return [_read(row) for row in rows]
+    rows = await tx.all(_FUNDED, the_provider=provider, now=now, most=limit + UNREADABLE_AT_MOST)
+    return [job for job in _readable(rows) if _has_input(job)][:limit]
 
 
 async def overdue(tx: Transaction, *, now: float) -> list[Job]:
     """Return the jobs whose present status has run out of time, or whose lease has."""
-    return [_read(row) for row in await tx.all(_OVERDUE, now=now)]
+    return _readable(await tx.all(_OVERDUE, now=now))
 
 
 async def note_paid(tx: Transaction, job: Job, *, routing_paid_msat: Msat) -> None:
@@ -345,4 +372,5 @@ async def mine(tx: Transaction, query: Mine) -> list[Job]:
         statement = statement.where(_job.c.status == query.status.value)
     if query.after is not None:
         statement = statement.where(_job.c.id < query.after)
-    return [_read(row) for row in await tx.all(statement.order_by(_job.c.id.desc()).limit(query.limit))]
+    most = query.limit + UNREADABLE_AT_MOST
+    return _readable(await tx.all(statement.order_by(_job.c.id.desc()).limit(most)))[: query.limit]
