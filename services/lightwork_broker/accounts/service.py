@@ -221,7 +221,12 @@ class Accounts:
             return
         task = asyncio.create_task(self._drive_quietly(withdrawal_id), name=f"withdrawal {withdrawal_id}")
         self._driving[withdrawal_id] = task
-        task.add_done_callback(lambda _: self._driving.pop(withdrawal_id, None))
+        task.add_done_callback(lambda done: self._ended(withdrawal_id, done))
+
+    def _ended(self, withdrawal_id: WithdrawalId, task: asyncio.Task[None]) -> None:
+        self._driving.pop(withdrawal_id, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("withdrawal.task_failed", withdrawal=withdrawal_id, exc_info=error)
 
     async def sweep(self) -> int:
         """Take up every withdrawal whose outcome is open: at boot, and again and again. Return how many."""

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable
 
+import structlog
 from pydantic import JsonValue
 
 from lightwork_broker.clock import Clock
@@ -29,6 +30,8 @@ from lightwork_contracts.ids import Pubkey, QuoteId
 from lightwork_contracts.signed.canonical import canonical_json
 from lightwork_contracts.status import CAPABILITIES, Acceptance, JobStatus
 from lightwork_contracts.wire.jobs import HeartbeatAnswer, JobWork, PollWork, WorkList
+
+log = structlog.stdlib.get_logger()
 
 RECHECK_SECONDS = 2.0
 """How long a poll trusts its wake-up before it looks at the database by itself."""
@@ -117,7 +120,12 @@ class WorkQueue:
         self._being_marked.update(quote_ids)
         task = asyncio.create_task(mark(), name="mark quotes as handed")
         self._marking.add(task)
-        task.add_done_callback(self._marking.discard)
+        task.add_done_callback(self._marked)
+
+    def _marked(self, task: asyncio.Task[None]) -> None:
+        self._marking.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("work.mark_failed", exc_info=error)
 
     async def _lease(self, ready: list[Job], *, now: float) -> list[Job]:
         leased: list[Job] = []
