@@ -23,7 +23,7 @@ from lightwork_broker.db.place import migrate, open_database
 from lightwork_broker.escrow import store as escrow_store
 from lightwork_broker.escrow.credit import CreditPreimages
 from lightwork_broker.escrow.orphans import Orphans
-from lightwork_broker.escrow.reconcile import Reconciler, probe_permissions
+from lightwork_broker.escrow.reconcile import Reconciler, RecoveryFailed, probe_permissions
 from lightwork_broker.escrow.service import EscrowService
 from lightwork_broker.escrow.underwriting import EscrowUnderwriter
 from lightwork_broker.escrow.wrap import Limits
@@ -35,6 +35,7 @@ from lightwork_broker.jobs.queue import WorkQueue
 from lightwork_broker.jobs.service import Caps, Jobs
 from lightwork_broker.lightning.errors import LightningError
 from lightwork_broker.lightning.ports import LightningNode, NodeSummary
+from lightwork_broker.lightning.version import SAFE, is_safe
 from lightwork_broker.market import api as market_api
 from lightwork_broker.market.quotes import Quotes
 from lightwork_broker.market.service import Market
@@ -125,6 +126,7 @@ async def build(
 
     Raises:
         LightningUnavailable: the node gives no answer.
+        RecoveryFailed: the node is too old to hold money with.
     """
     directory = settings.directory()
     if database is None:
@@ -134,6 +136,11 @@ async def build(
     key = keys.load_or_create(directory / "broker.key")
     await require_key(database, key.public, adopt=settings.adopt, idle=escrow_store.nothing_open)
     summary = await _summary(node, patience_seconds=settings.node_patience_seconds)
+    if not is_safe(summary.version):
+        raise RecoveryFailed(
+            f"the node says that it is {summary.version!r}: LND before {'.'.join(map(str, SAFE))} can be robbed by "
+            "its peers; upgrade it, and start the broker again"
+        )
     limits = limits_of(settings, summary)
     ids, signals = Ids(clock), Signals(tell=database.relay.tell if database.relay else None)
     modes = tuple(PaymentMode) if settings.credit_ceiling_msat else (PaymentMode.ESCROW,)

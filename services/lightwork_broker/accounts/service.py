@@ -51,6 +51,8 @@ ATTEMPT_SECONDS = 60
 FOLLOW_SECONDS = 20.0
 RECHECK_SECONDS = 2.0
 DAY_SECONDS = 86_400
+ALARM_SECONDS = 3_600
+"""After so long without an outcome, and each so long again, a person is told of it."""
 
 Pending = Callable[[Transaction, Pubkey], Awaitable[int]]
 """Returns what may still become owed to an agent by jobs that are not over, in msat."""
@@ -93,6 +95,7 @@ class Accounts:
         self._limits = limits
         self._pending = pending
         self._driving: dict[WithdrawalId, asyncio.Task[None]] = {}
+        self._told_at: dict[WithdrawalId, float] = {}
 
     # --- asked for by agents ----------------------------------------------------------------------------
 
@@ -234,7 +237,19 @@ class Accounts:
             found = await store.under_way(tx)
         for withdrawal in found:
             self.schedule(withdrawal.id)
+        self._alarm(found)
         return len(found)
+
+    def _alarm(self, found: list[Withdrawal]) -> None:
+        """Tell a person of payments that have had no outcome for long."""
+        now = self._clock.now()
+        long = [one for one in found if one.unknown_since and now - one.unknown_since >= ALARM_SECONDS]
+        self._told_at = {one.id: self._told_at.get(one.id, 0) for one in long}
+        for one in long:
+            if abs(now - self._told_at[one.id]) >= ALARM_SECONDS:
+                self._told_at[one.id] = now
+                minutes = int(now - (one.unknown_since or 0)) // 60
+                log.critical("withdrawal.unknown_for_long", withdrawal=one.id, minutes=minutes)
 
     async def drive(self, withdrawal_id: WithdrawalId) -> None:
         """Pay, if nobody has begun to; else ask the node what became of it.

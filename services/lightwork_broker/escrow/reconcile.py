@@ -17,12 +17,18 @@ from lightwork_broker.escrow.service import EscrowService
 from lightwork_broker.ledger import store as ledger
 from lightwork_broker.ledger.rules import NODE
 from lightwork_broker.lightning.errors import InvoiceNotFound, LightningError, PermissionMissing
-from lightwork_broker.lightning.ports import LightningNode
+from lightwork_broker.lightning.ports import LightningNode, NodeSummary
 from lightwork_contracts.ids import JobId, PaymentHash
 
 log = structlog.stdlib.get_logger()
 
 AT_ONCE = 8
+
+BEHIND_SECONDS = 60
+"""A node is behind its chain for a moment at each block; after so long it is not that."""
+
+ALARM_SECONDS = 3_600
+"""After so long without an outcome, and each so long again, a person is told of it."""
 
 
 class RecoveryFailed(RuntimeError):
@@ -69,6 +75,9 @@ class Reconciler:
         self._escrows = escrows
         self._clock = clock
         self._sweep_seconds = sweep_seconds
+        self._behind_since: float | None = None
+        self._told_behind = False
+        self._told_at: dict[JobId, float] = {}
 
     async def boot(self, *, patience_seconds: float) -> int:
         """Take up every unfinished escrow before the first request is served; return how many.
@@ -159,6 +168,27 @@ class Reconciler:
         await self._sweep(ids, watching_only=False)
         summary = await self._node.summary()
         await self._escrows.guard(summary.block_height)
+        await self._alarm(summary)
+
+    async def _alarm(self, summary: NodeSummary) -> None:
+        """Say what only a person can mend: a node that is behind its chain, a payment without an outcome."""
+        now = self._clock.now()
+        if summary.synced_to_chain:
+            if self._told_behind:
+                log.warning("node.caught_up", height=summary.block_height)
+            self._behind_since, self._told_behind = None, False
+        elif self._behind_since is None:
+            self._behind_since = now
+        elif now - self._behind_since >= BEHIND_SECONDS and not self._told_behind:
+            self._told_behind = True
+            log.critical("node.behind", height=summary.block_height)
+        async with self._database.read() as tx:
+            long = await store.unknown_before(tx, before=int(now - ALARM_SECONDS))
+        self._told_at = {job: at for job, at in self._told_at.items() if job in long}
+        for job, since in long.items():
+            if abs(now - self._told_at.get(job, 0)) >= ALARM_SECONDS:
+                self._told_at[job] = now
+                log.critical("escrow.unknown_for_long", job=job, minutes=int(now - since) // 60)
 
     async def follow_blocks(self) -> None:
         """Let the guardian look at each new block until cancelled."""

@@ -296,6 +296,15 @@ async def count(tx: Transaction) -> Counts:
     return Counts(row["unfinished"], row["unknown"]) if row else Counts(0, 0)
 
 
+async def unknown_before(tx: Transaction, *, before: int) -> dict[JobId, int]:
+    """Return the unfinished escrows whose outcome is unknown since then or longer, and since when."""
+    clause = sa.and_(
+        _escrow.c.state.not_in([state.value for state in TERMINAL]), _escrow.c.unknown_since <= before
+    )
+    rows = await tx.all(sa.select(_escrow.c.id, _escrow.c.unknown_since).where(clause))
+    return {row["id"]: row["unknown_since"] for row in rows}
+
+
 async def nothing_open(tx: Transaction) -> bool:
     """Tell whether every escrow is at its end."""
     return (await count(tx)).unfinished == 0
