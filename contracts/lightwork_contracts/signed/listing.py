@@ -34,11 +34,15 @@ MAX_WORK_SECONDS = 3_600
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
-def _check_visible(text: str) -> str:
+def _check_characters(text: str, *, besides: str) -> None:
     """Refuse what a reader cannot see or what turns text around: an advert must read as it is stored."""
     for character in text:
-        if character != "\n" and unicodedata.category(character) in _HIDDEN_CATEGORIES:
+        if character not in besides and unicodedata.category(character) in _HIDDEN_CATEGORIES:
             raise ValueError(f"the character U+{ord(character):04X} is not visible")
+
+
+def _check_visible(text: str) -> str:
+    _check_characters(text, besides="\n")
     if not text.strip():
         raise ValueError("the text is blank")
     return text
@@ -50,7 +54,21 @@ def _check_schema(schema: dict[str, JsonValue]) -> dict[str, JsonValue]:
     except CanonicalError as error:
         raise ValueError(error.message) from None
     _check_references(schema)
+    _check_texts(schema)
     return schema
+
+
+def _check_texts(value: JsonValue) -> None:
+    """Look at every text of a schema: buyers, and the models that they run, read them all."""
+    if isinstance(value, str):
+        _check_characters(value, besides="\n\r\t")
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            _check_characters(name, besides="")
+            _check_texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            _check_texts(item)
 
 
 def _check_references(value: JsonValue) -> None:

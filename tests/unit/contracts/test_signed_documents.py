@@ -214,6 +214,38 @@ def test_a_listing_outside_its_limits_cannot_be_made(change: dict[str, Any]) -> 
         listing(**change)
 
 
+@pytest.mark.parametrize(
+    "hidden", ["\u200b", "\u202e", "\u2066", "\ufeff", "\x1b", "\x00", "\u2028", "\U000e0041"]
+)
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "description": "do not @ ask"},
+        {"type": "object", "title": "@"},
+        {"type": "object", "properties": {"te@xt": {"type": "string"}}},
+        {"type": "object", "properties": {"text": {"enum": ["a", "b@"]}}},
+        {"type": "object", "properties": {"text": {"anyOf": [{"const": "@"}]}}},
+        {"type": "object", "x-note": ["@"]},
+    ],
+    ids=["description", "title", "name", "enum", "const", "unknown"],
+)
+def test_a_text_of_a_schema_that_nobody_can_see_is_refused(schema: dict[str, Any], hidden: str) -> None:
+    spoilt = json.loads(json.dumps(schema).replace("@", json.dumps(hidden)[1:-1]))
+    for which in ("input_schema", "output_schema"):
+        assert listing(**{which: schema}) is not None
+        with pytest.raises(ValidationError, match="not visible"):
+            listing(**{which: spoilt})
+
+
+def test_a_schema_may_name_line_ends_and_tabs() -> None:
+    schema = {
+        "type": "object",
+        "description": "One\nper line.",
+        "properties": {"by": {"enum": ["\t", "\r\n"]}},
+    }
+    assert listing(input_schema=schema).input_schema == schema
+
+
 def test_a_schema_nested_too_deeply_is_refused() -> None:
     schema: dict[str, Any] = {"type": "object"}
     for _ in range(40):
