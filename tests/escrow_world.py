@@ -15,7 +15,7 @@ from databases import Template, WrappedDatabase
 from faulty_node import HOLD_EXPIRY_DELTA, OWN_NODE, ROUTE_BLOCKS, Crash, FaultyNode, Port
 from pydantic import JsonValue
 
-from lightwork_broker.clock import Ids
+from lightwork_broker.clock import Clock, Ids
 from lightwork_broker.db.engine import Transaction
 from lightwork_broker.db.place import is_server, open_database
 from lightwork_broker.errors import BrokerError
@@ -90,6 +90,17 @@ class ManualClock:
         return self.time
 
 
+class BrokersClock:
+    """The clock of the brokers' machine, which may be wrong; the node and the people have the right one."""
+
+    def __init__(self, right: ManualClock) -> None:
+        self._right = right
+        self.wrong_by = 0.0
+
+    def now(self) -> float:
+        return self._right.now() + self.wrong_by
+
+
 class CountedIds(Ids):
     """Ids without randomness, so that a run can be repeated."""
 
@@ -160,9 +171,7 @@ class MortalDatabase(WrappedDatabase):
 class Broker:
     """One broker process: every room that moves money, wired as the composition root does."""
 
-    def __init__(
-        self, place: str, node: FaultyNode, *, clock: ManualClock, ids: Ids, activity: Activity
-    ) -> None:
+    def __init__(self, place: str, node: FaultyNode, *, clock: Clock, ids: Ids, activity: Activity) -> None:
         self.port = Port(node)
         self.up = False
         self.database = MortalDatabase(place, activity=activity, port=self.port)
@@ -241,6 +250,7 @@ class World:
     place: str
     """Where the database is, as the broker's setting says it."""
     clock: ManualClock
+    brokers_clock: BrokersClock
     node: FaultyNode
     activity: Activity
     ids: CountedIds
@@ -278,7 +288,9 @@ class World:
 
     async def start(self, index: int) -> None:
         if self.brokers[index] is None:
-            broker = Broker(self.place, self.node, clock=self.clock, ids=self.ids, activity=self.activity)
+            broker = Broker(
+                self.place, self.node, clock=self.brokers_clock, ids=self.ids, activity=self.activity
+            )
             self.brokers[index] = broker
             await self.ask(broker, broker.boot(), name="boot")
 
@@ -424,6 +436,7 @@ async def open_world(template: Template, folder: Path, *, brokers: int) -> Async
     world = World(
         place=template.copy(folder),
         clock=clock,
+        brokers_clock=BrokersClock(clock),
         node=FaultyNode(clock),
         activity=Activity(),
         ids=CountedIds(clock),
