@@ -60,6 +60,16 @@ def links(page: str) -> list[str]:
     return [target for target in _LINK.findall(page_text(page)) if "://" not in target]
 
 
+def table_rows(page: str) -> list[tuple[str, ...]]:
+    """Return the cells of every row of the page's tables, in order."""
+    lines = _FENCE.sub("", page_text(page)).splitlines()
+    return [
+        tuple(cell.strip() for cell in line.strip("|").split("|"))
+        for line in lines
+        if line.startswith("|") and not set(line) <= set("|-: ")
+    ]
+
+
 def commands(program: str) -> list[tuple[str, ...]]:
     """Return every command line of a program that the pages name, up to its first option."""
     found: set[tuple[str, ...]] = set()

@@ -8,7 +8,7 @@ import pytest
 from docs_pages import fences
 from page_session import PageSession
 
-ON_NO_NODE = ("docs/testing.md",)
+ON_NO_NODE = ("docs/testing.md", "docs/api.md")
 RUNNABLE = ("sh", "console", "python", "toml")
 
 
