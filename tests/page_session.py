@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import httpx2
+import jq_command
 from docs_pages import REPOSITORY, fences
 
 BIN = REPOSITORY / ".venv" / "bin"
@@ -40,7 +41,9 @@ def surroundings(folder: Path, *, port: int, **more: str) -> dict[str, str]:
         "XDG_CONFIG_HOME": str(folder / "home" / ".config"),
         "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", str(Path("~/.cache").expanduser())),
         "TMPDIR": str(folder),
-        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "PATH": ":".join(
+            map(str, (BIN, os.environ["PATH"], *filter(None, [jq_command.provide(folder / "programs")])))
+        ),
         "LIGHTWORK_BROKER_PORT": str(port),
         "LIGHTWORK_BROKER": f"http://127.0.0.1:{port}",
         **more,
