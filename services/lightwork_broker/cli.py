@@ -249,7 +249,7 @@ async def _serve_network(address: tuple[str, int], seed: bytes | None) -> Exit:
 
     from lightwork_broker.lightning.simulated import PlannedFaults, SimulatedNetwork
 
-    listener = socket.create_server(address, backlog=512)
+    listener = _bind(address)
     faults = PlannedFaults()
     application = create_network_app(
         SimulatedNetwork(seed=seed, faults=faults), faults, network_id=secrets.token_hex(8)
@@ -259,8 +259,16 @@ async def _serve_network(address: tuple[str, int], seed: bytes | None) -> Exit:
 
 
 def _listen(settings: BrokerSettings) -> tuple[socket.socket, BrokerSettings]:
-    listener = socket.create_server((settings.host, settings.port), backlog=512)
+    listener = _bind((settings.host, settings.port))
     return listener, settings.model_copy(update={"port": listener.getsockname()[1]})
+
+
+def _bind(address: tuple[str, int]) -> socket.socket:
+    try:
+        return socket.create_server(address, backlog=512)
+    except OSError as error:
+        err.print(f"[red]cannot listen on {address[0]}:{address[1]}[/]: {error.strerror}", highlight=False)
+        raise typer.Exit(Exit.USAGE) from None
 
 
 def _greeting(settings: BrokerSettings) -> str:
@@ -296,7 +304,7 @@ def audit(
 ) -> None:
     """Recompute the ledger, and say what is wrong with it or what the node says otherwise.
 
-    Exit codes: 0 sound, 1 a breach, 5 the node gives no answer.
+    Exit codes: 0 sound, 1 a breach, 2 wrong settings or no books there, 5 the node or database gives no answer.
     """
     settings = _settings(data_dir=data_dir)
     try:
@@ -336,6 +344,10 @@ def _node_table(money: audits.NodeMoney) -> Table:
 
 
 async def _audit(settings: BrokerSettings, *, with_node: bool) -> audits.Audit:
+    if not settings.has_database():
+        # An empty ledger is sound, so a mistyped directory would be, too.
+        err.print(f"[red]there are no books[/] in {settings.data_dir}: is it the broker's data directory?")
+        raise typer.Exit(Exit.USAGE)
     place = settings.database_place()
     await asyncio.to_thread(migrate, place)
     database = open_database(place)
@@ -390,11 +402,18 @@ def rule(
     broker: Annotated[str, typer.Option(envvar="LIGHTWORK_BROKER")] = "http://127.0.0.1:8402",
     data_dir: DataDir = None,
 ) -> None:
-    """Decide a disputed job, signed with this broker's own key."""
+    """Decide a disputed job, signed with this broker's own key.
+
+    Exit codes: 0 ruled, 1 the broker refused, 2 wrong settings or no key there, 5 no broker answers.
+    """
     import secrets
     import time
 
-    key = keys.load_or_create(_settings(data_dir=data_dir).directory() / "broker.key")
+    settings = _settings(data_dir=data_dir)
+    if not settings.key_file().exists():
+        err.print(f"[red]there is no broker's key[/] in {settings.data_dir}: is it its data directory?")
+        raise typer.Exit(Exit.USAGE)
+    key = keys.load_or_create(settings.key_file())
     url = f"{broker.rstrip('/')}/v1/jobs/{job_id}/ruling"
     body = Rule(release=release, reason=reason).model_dump_json().encode()
     header = sign_request(

@@ -12,6 +12,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from lightwork_contracts.ids import HEX32
 from lightwork_contracts.money import Msat
 
+DATABASE_FILE = "broker.sqlite"
+"""The database's name in the data directory, where there is no server."""
+
 
 class LightningNetwork(StrEnum):
     """What stands behind the Lightning ports."""
@@ -153,9 +156,17 @@ class BrokerSettings(BaseSettings):
             raise ValueError("not a URL of PostgreSQL: postgresql://user@host:port/name")
         return value
 
+    def key_file(self) -> Path:
+        """Return where the broker's own key is, or will be."""
+        return self.data_dir.expanduser() / "broker.key"
+
+    def has_database(self) -> bool:
+        """Tell whether there is a database already; of a server that is not asked here."""
+        return bool(self.database.get_secret_value()) or (self.data_dir.expanduser() / DATABASE_FILE).exists()
+
     def database_place(self) -> str:
         """Return the server's URL, which is a secret, or the path of the file in the data directory."""
-        return self.database.get_secret_value() or str(self.directory() / "broker.sqlite")
+        return self.database.get_secret_value() or str(self.directory() / DATABASE_FILE)
 
     def served_origins(self) -> tuple[str, ...]:
         """Return the origins that a signed URL may begin with."""
