@@ -6,6 +6,7 @@ What stands before a block says what it is:
     <!-- snippet: run -->                   run in the page's shell; it must succeed
     <!-- snippet: prints -->                what the block before printed: each line of this stands in it
     <!-- snippet: terminal until URL -->    run in a terminal of its own, until URL answers and to the end
+    <!-- snippet: again until URL -->       the newest terminal is ended by Ctrl-C, and then runs this
     <!-- snippet: not run, REASON -->       not run
 """
 
@@ -92,7 +93,9 @@ class PageSession:
                         self._run(fence.code)
                     case "prints":
                         self._compare(fence.code)
-                    case "terminal":
+                    case "terminal" | "again":
+                        if kind == "again":
+                            self._end_newest()
                         self._open(fence.code, ready=rest.removeprefix("until ").strip(), number=number)
                     case _:
                         continue
@@ -115,15 +118,23 @@ class PageSession:
         """End the terminals, last first, as a reader does with Ctrl-C; each must end by itself."""
         late: list[str] = []
         while self._terminals:
-            process = self._terminals.pop()
-            os.killpg(process.pid, signal.SIGINT)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-                late.append(str(process.args))
+            late += self._interrupt(self._terminals.pop())
         assert not late, f"did not end by Ctrl-C: {late}"
+
+    def _end_newest(self) -> None:
+        late = self._interrupt(self._terminals.pop())
+        assert not late, f"did not end by Ctrl-C: {late}"
+
+    def _interrupt(self, process: subprocess.Popen[bytes]) -> list[str]:
+        """Press Ctrl-C in a terminal; return what runs in it if it does not end."""
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return [str(process.args)]
+        return []
 
     def _run(self, code: str) -> None:
         # What one block exports or where it goes to is still so in the next: a page is one shell.
@@ -138,7 +149,7 @@ class PageSession:
             timeout=self._seconds,
             check=False,
         )
-        self._last = done.stdout
+        self._last = done.stdout + done.stderr  # a reader's terminal shows both
         self.output += done.stdout
         assert done.returncode == 0, (
             f"{self.page}:\n{code}\n--- gave {done.returncode}\n"
