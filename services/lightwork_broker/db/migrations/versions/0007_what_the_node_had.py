@@ -8,8 +8,6 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from lightwork_broker.db.migrations.dialects import INTEGER
-
 revision = "0007"
 down_revision = "0006"
 branch_labels = None
@@ -17,7 +15,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("escrow_node", sa.Column("opening_msat", INTEGER, nullable=True))
+    op.add_column("escrow_node", sa.Column("opening_msat", sa.BigInteger(), nullable=True))
 
 
 def downgrade() -> None:
