@@ -186,7 +186,6 @@ class Broker:
             clock=clock,
             limits=LIMITS,
             preimages=PREIMAGES,
-            owner=BROKER_KEY.public,
             gate=self.gate,
         )
         self.quotes = Quotes(

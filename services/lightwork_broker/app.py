@@ -22,7 +22,7 @@ from lightwork_broker.db.engine import Database, DatabaseUnavailable
 from lightwork_broker.db.place import migrate, open_database
 from lightwork_broker.escrow import store as escrow_store
 from lightwork_broker.escrow.credit import CreditPreimages
-from lightwork_broker.escrow.orphans import Orphans
+from lightwork_broker.escrow.orphans import Orphans, mark_of
 from lightwork_broker.escrow.reconcile import Reconciler, RecoveryFailed, probe_permissions
 from lightwork_broker.escrow.service import EscrowService
 from lightwork_broker.escrow.underwriting import EscrowUnderwriter
@@ -69,7 +69,7 @@ Amounts are **msat**, times Unix seconds. Refusals are RFC 9457 problems whose `
 """
 
 
-def limits_of(settings: BrokerSettings, summary: NodeSummary) -> Limits:
+def limits_of(settings: BrokerSettings, summary: NodeSummary, *, owner: Pubkey) -> Limits:
     """Return what the operator allows, for the node that the broker runs on."""
     return Limits(
         network=summary.network,
@@ -88,6 +88,7 @@ def limits_of(settings: BrokerSettings, summary: NodeSummary) -> Limits:
         seconds_per_block=settings.seconds_per_block,
         credit_ceiling_msat=settings.credit_ceiling_msat,
         held_of_channel=settings.held_htlcs_of_channel,
+        mark=mark_of(owner),
     )
 
 
@@ -141,7 +142,7 @@ async def build(
             f"the node says that it is {summary.version!r}: LND before {'.'.join(map(str, SAFE))} can be robbed by "
             "its peers; upgrade it, and start the broker again"
         )
-    limits = limits_of(settings, summary)
+    limits = limits_of(settings, summary, owner=key.public)
     ids, signals = Ids(clock), Signals(tell=database.relay.tell if database.relay else None)
     modes = tuple(PaymentMode) if settings.credit_ceiling_msat else (PaymentMode.ESCROW,)
     market = Market(
@@ -155,7 +156,6 @@ async def build(
         clock=clock,
         limits=limits,
         preimages=preimages,
-        owner=key.public,
         gate=gate,
     )
     quotes = Quotes(

@@ -28,7 +28,6 @@ from lightwork_broker.escrow.booking import book
 from lightwork_broker.escrow.credit import CreditPreimages
 from lightwork_broker.escrow.guardian import deadlines
 from lightwork_broker.escrow.machine import DUTIES, TERMINAL, Duty, EscrowEvent, EscrowState, may
-from lightwork_broker.escrow.orphans import mark_of
 from lightwork_broker.escrow.store import Escrow
 from lightwork_broker.escrow.terms import EscrowListener, Terms
 from lightwork_broker.escrow.wrap import LND_HOLD_EXPIRY_DELTA, Limits
@@ -44,9 +43,8 @@ from lightwork_broker.lightning.errors import (
     Refused,
 )
 from lightwork_broker.lightning.ports import HoldInvoice, InvoiceState, LightningNode, PayoutStatus
-from lightwork_broker.lightning.preimage import Preimage
 from lightwork_broker.payout_gate import PayoutGate
-from lightwork_contracts.ids import JobId, Pubkey
+from lightwork_contracts.ids import JobId
 from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.money import Msat
 from lightwork_contracts.wire.problems import ProblemCode
@@ -68,10 +66,8 @@ class EscrowService:
         clock: Clock,
         limits: Limits,
         preimages: CreditPreimages,
-        owner: Pubkey,
         gate: PayoutGate | None = None,
     ) -> None:
-        self._mark = mark_of(owner)
         self._gate = gate or PayoutGate()
         self._database = database
         self._node = node
@@ -111,7 +107,7 @@ class EscrowService:
             hold_cltv_blocks=terms.hold_cltv_blocks,
             outgoing_cltv_blocks=terms.outgoing_cltv_blocks,
             forward_seconds=terms.forward_seconds,
-            memo=f"{terms.memo} {self._mark}",
+            memo=f"{terms.memo} {self._limits.mark}",
             credited_to=terms.credited_to,
             credit_seed=terms.credit_seed,
             pay_by=int(now) + terms.pay_seconds,
@@ -322,7 +318,7 @@ class EscrowService:
 
     async def _settle(self, escrow: Escrow) -> EscrowEvent | None:
         credit = escrow.mode is PaymentMode.CREDIT
-        preimage = self._preimages.preimage_of(escrow) if credit else _learned_preimage(escrow)
+        preimage = self._preimages.preimage_of(escrow) if credit else escrow.learned_preimage()
         try:
             await self._node.settle(preimage)
         except InvoiceCanceled:
@@ -497,9 +493,3 @@ class EscrowService:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("escrow.task_failed", task=task.get_name(), exc_info=error)
-
-
-def _learned_preimage(escrow: Escrow) -> Preimage:
-    if escrow.preimage is None:
-        raise IllegalTransition(f"escrow {escrow.id} is forwarded without a preimage")
-    return Preimage(bytes.fromhex(escrow.preimage))

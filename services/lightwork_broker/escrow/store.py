@@ -11,7 +11,9 @@ from pydantic import JsonValue
 from sqlmodel import Field, SQLModel
 
 from lightwork_broker.db.engine import Row, Transaction, table_of
+from lightwork_broker.errors import IllegalTransition
 from lightwork_broker.escrow.machine import TERMINAL, EscrowEvent, EscrowState, after
+from lightwork_broker.lightning.preimage import Preimage
 from lightwork_contracts.ids import JobId, PaymentHash, Pubkey
 from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.money import Msat
@@ -134,6 +136,16 @@ class Escrow:
     def repeated_at(self) -> float:
         """When the call of the present attempt to pay was made a second time; 0 if it was not."""
         return self.retry_at if self.state is EscrowState.FORWARDING else 0
+
+    def learned_preimage(self) -> Preimage:
+        """Return the preimage that the payout brought.
+
+        Raises:
+            IllegalTransition: the provider is not paid.
+        """
+        if self.preimage is None:
+            raise IllegalTransition(f"escrow {self.id} is forwarded without a preimage")
+        return Preimage(bytes.fromhex(self.preimage))
 
     def __repr__(self) -> str:
         # The preimage must not reach a log through a stray repr.

@@ -13,7 +13,6 @@ from databases import Backup, Template, WrappedDatabase
 from escrow_checks import Auditor, Books
 from escrow_story import BUYER, Op, Story, open_story
 from escrow_world import (
-    BROKER_KEY,
     LIMITS,
     PREIMAGES,
     REVIEW_SECONDS,
@@ -104,7 +103,6 @@ async def _on_another_wallet(world: World) -> AsyncGenerator[Reconciler]:
         clock=world.clock,
         limits=LIMITS,
         preimages=PREIMAGES,
-        owner=BROKER_KEY.public,
     )
     try:
         yield Reconciler(database=database, node=node, escrows=escrows, clock=world.clock, sweep_seconds=10)
