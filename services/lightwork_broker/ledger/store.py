@@ -50,10 +50,21 @@ class EscrowNodeRow(SQLModel, table=True):
     opening_msat: int | None = Field(default=None, sa_type=sa.BigInteger)
 
 
+class WatchMarkRow(SQLModel, table=True):
+    """Up to when what has ended was compared with the node, and since when something is wrong. One row."""
+
+    __tablename__ = "watch_mark"  # pyright: ignore[reportAssignmentType]
+
+    id: int = Field(primary_key=True)
+    compared_until: float
+    breached_since: float | None = None
+
+
 _transactions = table_of(LedgerTransactionRow)
 _entries = table_of(LedgerEntryRow)
 _claims = table_of(PaymentClaimRow)
 _node = table_of(EscrowNodeRow)
+_mark = table_of(WatchMarkRow)
 
 _KNOWN = sa.select(_transactions.c.id).where(_transactions.c.key == sa.bindparam("the_key"))
 _INSERT = sa.insert(_transactions)
@@ -178,3 +189,25 @@ async def require_node(tx: Transaction, pubkey: str) -> None:
         raise LightningDown(
             f"this database was taken to the node {known}; this broker is on {pubkey} and does nothing any more"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class WatchMark:
+    """How far the books were compared with the node. Unix seconds."""
+
+    compared_until: float
+    """What has ended before was compared, and was as the books say."""
+    breached_since: float | None = None
+    """From when on something that has ended was not; None while all is well."""
+
+
+async def watch_mark(tx: Transaction) -> WatchMark | None:
+    """Return how far the books were compared, or None before the first time."""
+    row = await tx.one(sa.select(_mark.c.compared_until, _mark.c.breached_since).where(_mark.c.id == 1))
+    return None if row is None else WatchMark(**row)
+
+
+async def set_watch_mark(tx: Transaction, mark: WatchMark) -> None:
+    values = {"compared_until": mark.compared_until, "breached_since": mark.breached_since}
+    if not await tx.run(sa.update(_mark).where(_mark.c.id == 1).values(**values)):
+        await tx.run(sa.insert(_mark).values(id=1, **values))
