@@ -15,6 +15,7 @@ from lightwork_broker.escrow.store import Escrow
 from lightwork_broker.ledger import store as ledger
 from lightwork_broker.ledger.rules import NODE, withdrawal_account
 from lightwork_broker.lightning.ports import HoldInvoice, InvoiceState, LightningNode, Payout, PayoutStatus
+from lightwork_contracts.bolt11 import InvoiceError, read_invoice
 from lightwork_contracts.ids import Pubkey
 from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.wire.accounts import WithdrawalStatus
@@ -77,8 +78,16 @@ async def audit(database: Database) -> Audit:
     return Audit(balances, counts.unfinished, counts.unknown, tuple(breaches))
 
 
-async def compare_with_node(database: Database, node: LightningNode, *, since: float = 0) -> list[str]:
-    """Ask the node about every escrow and withdrawal that has ended since then; return where it disagrees.
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Where the node says otherwise than the books, and of how many payments it did not say anything."""
+
+    breaches: tuple[str, ...]
+    unanswered: int
+
+
+async def compare_with_node(database: Database, node: LightningNode, *, since: float = 0) -> Comparison:
+    """Ask the node about every escrow and withdrawal that has ended since then.
 
     Raises:
         LightningError: the node gave no answer, so nothing is known.
@@ -88,19 +97,27 @@ async def compare_with_node(database: Database, node: LightningNode, *, since: f
         paid = await withdrawals.ended(tx, since=since)
     gate = asyncio.Semaphore(AT_ONCE)
 
+    unanswered = 0
+
+    def count(payout: Payout | None) -> None:
+        nonlocal unanswered
+        unanswered += payout is not None and payout.status is PayoutStatus.UNKNOWN
+
     async def escrow(one: Escrow) -> list[str]:
         async with gate:
             hold = await node.lookup(one.payment_hash)
             payout = await node.track(one.payment_hash) if one.mode is PaymentMode.ESCROW else None
+        count(payout)
         return _escrow_breaches(one, hold, payout)
 
     async def withdrawal(one: Withdrawal) -> list[str]:
         async with gate:
             payout = await node.track(one.payment_hash)
+        count(payout)
         return _withdrawal_breaches(one, payout)
 
     found = await asyncio.gather(*map(escrow, ended), *map(withdrawal, paid))
-    return [breach for breaches in found for breach in breaches]
+    return Comparison(tuple(breach for breaches in found for breach in breaches), unanswered)
 
 
 async def compare_money(
@@ -139,13 +156,16 @@ async def compare_money(
 
 def _escrow_breaches(escrow: Escrow, hold: HoldInvoice | None, payout: Payout | None) -> list[str]:
     breaches: list[str] = []
+    if hold is not None and _is_foreign(escrow, hold):
+        hold = None
     settled = hold is not None and hold.state is InvoiceState.SETTLED
     waits = hold is not None and not hold.state.is_final
     if escrow.state is EscrowState.SETTLED and not settled:
         breaches.append(f"{escrow.id} is settled, the node says {None if hold is None else hold.state}")
     if hold is not None and settled and escrow.state is not EscrowState.SETTLED:
         breaches.append(f"{escrow.id} is {escrow.state}, but the node has settled its invoice")
-    if hold is not None and settled and hold.accepted_msat != escrow.accepted_msat:
+    # More is no breach: whoever knows the preimage may send it along once more, and LND takes that.
+    if hold is not None and settled and hold.accepted_msat < (escrow.accepted_msat or 0):
         breaches.append(f"{escrow.id} took {hold.accepted_msat} msat, the books say {escrow.accepted_msat}")
     if waits:
         breaches.append(f"{escrow.id} is {escrow.state}, but the node still has its invoice open")
@@ -163,6 +183,16 @@ def _escrow_breaches(escrow: Escrow, hold: HoldInvoice | None, payout: Payout | 
             f"{escrow.id} cost {payout.fee_msat} msat of routing, the books say {escrow.routing_paid_msat}"
         )
     return breaches
+
+
+def _is_foreign(escrow: Escrow, hold: HoldInvoice) -> bool:
+    """Tell whether an invoice under an escrow's hash is not the escrow's: a provider may have chosen that hash."""
+    if escrow.hold_invoice is not None or escrow.state is not EscrowState.CANCELED:
+        return False
+    try:
+        return read_invoice(hold.payment_request).description != escrow.memo
+    except InvoiceError:
+        return True  # a spontaneous payment leaves an invoice without a text
 
 
 def _withdrawal_breaches(withdrawal: Withdrawal, payout: Payout) -> list[str]:

@@ -26,11 +26,12 @@ from rich.table import Table
 from uvicorn.loops.auto import auto_loop_factory
 
 from lightwork_broker import audit as audits
-from lightwork_broker import keys
+from lightwork_broker import keys, watchdog
 from lightwork_broker.app import create_app
+from lightwork_broker.clock import SystemClock
 from lightwork_broker.db.engine import DatabaseUnavailable
 from lightwork_broker.db.place import DriverMissing, migrate, open_database, require_driver
-from lightwork_broker.lightning.errors import LightningError
+from lightwork_broker.lightning.errors import LightningError, LightningUnavailable
 from lightwork_broker.lightning.ports import LightningNode
 from lightwork_broker.logs import configure
 from lightwork_broker.network_app import create_network_app, redirect_wallets
@@ -300,6 +301,12 @@ def audit(
         bool,
         typer.Option("--node", help="also ask the broker's node about every job and withdrawal that is over"),
     ] = False,
+    acknowledge: Annotated[
+        bool,
+        typer.Option(
+            help="payouts go on: what the node says otherwise was looked into, and is not looked at again"
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Recompute the ledger, and say what is wrong with it or what the node says otherwise.
@@ -308,7 +315,7 @@ def audit(
     """
     settings = _settings(data_dir=data_dir)
     try:
-        report = asyncio.run(_audit(settings, with_node=node))
+        report = asyncio.run(_audit(settings, with_node=node, acknowledge=acknowledge))
     except LightningError as error:
         err.print(f"[red]the node gives no answer[/]: {error}")
         raise typer.Exit(Exit.AWAY) from None
@@ -343,7 +350,7 @@ def _node_table(money: audits.NodeMoney) -> Table:
     return table
 
 
-async def _audit(settings: BrokerSettings, *, with_node: bool) -> audits.Audit:
+async def _audit(settings: BrokerSettings, *, with_node: bool, acknowledge: bool) -> audits.Audit:
     if not settings.has_database():
         # An empty ledger is sound, so a mistyped directory would be, too.
         err.print(f"[red]there are no books[/] in {settings.data_dir}: is it the broker's data directory?")
@@ -356,12 +363,16 @@ async def _audit(settings: BrokerSettings, *, with_node: bool) -> audits.Audit:
         if with_node:
             node = _open_node(settings)
             try:
-                breaches = await audits.compare_with_node(database, node)
+                seen = await audits.compare_with_node(database, node)
                 owner = keys.load_or_create(settings.directory() / "broker.key").public
                 money, more = await audits.compare_money(database, node, owner=owner)
             finally:
                 await node.close()
-            report = replace(report, breaches=(*report.breaches, *breaches, *more), node=money)
+            if seen.unanswered:
+                raise LightningUnavailable(f"it says nothing of {seen.unanswered} payments")
+            report = replace(report, breaches=(*report.breaches, *seen.breaches, *more), node=money)
+        if acknowledge:
+            await watchdog.acknowledge(database, now=SystemClock().now())
         return report
     finally:
         await database.close()

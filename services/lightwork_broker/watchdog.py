@@ -9,6 +9,7 @@ import structlog
 from lightwork_broker.audit import audit, compare_with_node
 from lightwork_broker.clock import Clock
 from lightwork_broker.db.engine import Database
+from lightwork_broker.ledger import store as ledger
 from lightwork_broker.lightning.errors import LightningError
 from lightwork_broker.lightning.ports import LightningNode
 from lightwork_broker.payout_gate import PayoutGate
@@ -18,7 +19,7 @@ log = structlog.stdlib.get_logger()
 OVERLAP_SECONDS = 60.0
 """What ended this long before the last look is looked at again: it may have been committed after it."""
 FIRST_SECONDS = 3_600.0
-"""How far back the first look goes: a start must not take longer for all that was ever done."""
+"""How far back the very first look goes: an upgrade must not take longer for all that was ever done."""
 
 
 class Watchdog:
@@ -32,30 +33,42 @@ class Watchdog:
         self._clock = clock
         self._gate = gate
         self._seconds = seconds
-        # What ended long ago was looked at by an earlier life; all of it is `lightwork broker audit --node`.
-        self._since = clock.now() - FIRST_SECONDS
-        self._breached: float | None = None
 
     async def look(self) -> tuple[str, ...]:
-        """Look once; return what is wrong. A node that gives no answer is no breach.
+        """Look once; return what is wrong. A node that gives no answer is no breach, and heals none.
 
-        After a breach everything since then is looked at again, so the gate opens only when it has healed.
+        After a breach everything since then is looked at again, so the gate opens only when it has healed. What was
+        looked at is remembered in the database: neither a restart nor another broker beside this one forgets it.
         """
         begun = self._clock.now()
-        since = self._since if self._breached is None else min(self._since, self._breached)
+        async with self._database.read() as tx:
+            mark = await ledger.watch_mark(tx) or ledger.WatchMark(begun - FIRST_SECONDS)
+        # A clock that ran ahead has left a mark in the future, which says nothing.
+        compared = mark.compared_until if mark.compared_until <= begun else begun - FIRST_SECONDS
+        since = min(compared, mark.breached_since or compared)
         breaches = list((await audit(self._database)).breaches)
+        complete = False
         try:
-            breaches += await compare_with_node(self._database, self._node, since=since)
+            seen = await compare_with_node(self._database, self._node, since=since)
         except LightningError as error:
             log.warning("watchdog.node_unavailable", cause=type(error).__name__)
         else:
-            self._since = begun - OVERLAP_SECONDS
+            breaches += seen.breaches
+            complete = not seen.unanswered
         if breaches:
-            self._breached = since if self._breached is None else self._breached
             self._gate.close("; ".join(breaches[:3]))
-        elif self._since >= begun - OVERLAP_SECONDS:
-            self._breached = None
+        elif complete:
             self._gate.open()
+        elif mark.breached_since is not None and not self._gate.is_closed:
+            self._gate.close("what was wrong before the start could not be looked at again")
+        breached_since = mark.breached_since
+        if breaches:
+            breached_since = since if breached_since is None else breached_since
+        elif complete:
+            breached_since = None
+        until = max(compared, begun - OVERLAP_SECONDS) if complete else compared
+        async with self._database.write() as tx:
+            await ledger.set_watch_mark(tx, ledger.WatchMark(until, breached_since))
         return tuple(breaches)
 
     async def run(self) -> None:
@@ -63,3 +76,9 @@ class Watchdog:
         while True:
             await asyncio.sleep(self._seconds)
             await self.look()
+
+
+async def acknowledge(database: Database, *, now: float) -> None:
+    """Let what was found so far be known: from now on only what ends later is compared with the node."""
+    async with database.write() as tx:
+        await ledger.set_watch_mark(tx, ledger.WatchMark(now))

@@ -67,10 +67,10 @@ async def test_a_payment_for_a_job_that_the_broker_forgot_goes_back_to_the_buyer
     job, paying = await buyer.fund(provider)
     await world.broker.kill()
     _forget(world.broker)
+    await world.broker.restart()
     told = json.dumps((await _audited(world.broker, exit_code=1))["breaches"])
     assert job.id in told
     assert "of which the books know nothing" in told
-    await world.broker.restart()
     await world.money.until_gone(job.quote.payment_hash, seconds=GRACE_SECONDS + 30)
     assert (await paying).outcome is PaymentOutcome.FAILED
     assert await _wealth(world) == before

@@ -128,6 +128,9 @@ class Reconciler:
                 )
             opening = None if owned is None else owned - await ledger.balance(tx, NODE)
             await ledger.set_node(tx, pubkey, opening_msat=opening)
+            if known is not None:
+                # What ended at the other node is unknown to this one, and no reason to stop payouts.
+                await ledger.set_watch_mark(tx, ledger.WatchMark(self._clock.now()))
 
     async def _owned_msat(self) -> int | None:
         """Return what the node's channels hold, or None where that cannot be read: only the audit asks for it."""
