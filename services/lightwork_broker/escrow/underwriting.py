@@ -23,7 +23,7 @@ from lightwork_broker.escrow.wrap import (
 )
 from lightwork_broker.ledger import store as ledger
 from lightwork_broker.lightning.errors import LightningUnavailable
-from lightwork_broker.lightning.ports import LightningNode, RouteEstimate
+from lightwork_broker.lightning.ports import LightningNode, PayoutFailure, PayoutStatus, RouteEstimate
 from lightwork_broker.market.quotes import Underwriting
 from lightwork_broker.market.store import Listing
 from lightwork_contracts.bolt11 import Invoice, InvoiceError, read_invoice
@@ -165,7 +165,9 @@ class EscrowUnderwriter:
                     hint="make a fresh invoice",
                 )
         await self._require_synced()
-        route = await self._estimate(invoice, commitment.price_msat)
+        route, _ = await asyncio.gather(
+            self._estimate(invoice, commitment.price_msat), self._require_unknown_to_node(payment_hash)
+        )
         price = price_job(price_msat=commitment.price_msat, route_fee_msat=route.fee_msat, limits=limits)
         timers = plan_timers(
             work_seconds=listing.content.work_seconds,
@@ -184,6 +186,26 @@ class EscrowUnderwriter:
             hold_cltv_blocks=timers.hold_cltv_blocks,
             outgoing_cltv_blocks=timers.outgoing_cltv_blocks,
         )
+
+    async def _require_unknown_to_node(self, payment_hash: PaymentHash) -> None:
+        """Refuse a hash under which the node has an invoice or a payment that this database does not know of.
+
+        That payment would pass for the payout of this job, although nobody was paid for it.
+        """
+        try:
+            hold, payment = await asyncio.gather(
+                self._node.lookup(payment_hash), self._node.track(payment_hash)
+            )
+        except LightningUnavailable as error:
+            raise LightningDown("the broker's Lightning node gives no answer") from error
+        if payment.status is PayoutStatus.UNKNOWN:
+            raise LightningDown("the broker's Lightning node does not say whether it has paid this hash")
+        if hold is not None or payment.failure is not PayoutFailure.NEVER_SENT:
+            raise InvoiceRefused(
+                "the broker's node has used this payment hash before",
+                invoice_code=ProblemCode.INVOICE_HASH_USED,
+                hint="make a fresh invoice",
+            )
 
     async def _require_synced(self) -> None:
         """Open nothing new on a node that does not know the present height: every deadline counts from it.

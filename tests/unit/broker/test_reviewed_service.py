@@ -35,18 +35,18 @@ from faulty_node import Fault, FaultyNode, Port
 from lightwork_broker.app import Rooms, create_app
 from lightwork_broker.db.engine import Database, Transaction
 from lightwork_broker.db.place import open_database
-from lightwork_broker.errors import LightningDown, WrongStatus
+from lightwork_broker.errors import InvoiceRefused, LightningDown, WrongStatus, code_of
 from lightwork_broker.escrow.machine import EscrowEvent
 from lightwork_broker.escrow.reconcile import RecoveryFailed, probe_permissions
 from lightwork_broker.escrow.store import Escrow
 from lightwork_broker.escrow.underwriting import EscrowUnderwriter
 from lightwork_broker.escrow.wrap import invoice_seconds
 from lightwork_broker.jobs.service import Jobs
-from lightwork_broker.lightning.ports import NodeSummary
+from lightwork_broker.lightning.ports import NodeSummary, Payout, PayoutStatus
 from lightwork_broker.market.quotes import Quotes
 from lightwork_broker.settings import BrokerSettings
 from lightwork_contracts.bolt11 import Network, write_invoice
-from lightwork_contracts.ids import JobId, ListingId, QuoteId
+from lightwork_contracts.ids import JobId, ListingId, PaymentHash, QuoteId
 from lightwork_contracts.signed.canonical import input_hash
 from lightwork_contracts.signed.commitment import Commitment, sign_commitment
 from lightwork_contracts.signed.event import SignedEvent
@@ -324,6 +324,47 @@ async def test_nothing_is_quoted_on_a_node_that_does_not_know_the_present_height
     else:
         with pytest.raises(LightningDown, match="not synced"):
             await underwriter.underwrite(commitment, listing)
+
+
+# --- a hash that the node has used for something else -------------------------------------------------------------
+
+
+class SilentAboutPayments(Port):
+    async def track(self, payment_hash: PaymentHash) -> Payout:
+        return Payout(status=PayoutStatus.UNKNOWN, payment_hash=payment_hash)
+
+
+@pytest.mark.parametrize("known_as", ["payment", "invoice", "silence"])
+async def test_nothing_is_quoted_on_a_hash_that_the_node_has_paid_or_has_an_invoice_for(
+    world: World, known_as: str
+) -> None:
+    # A payment of the node's past would pass for the payout: the buyer would be charged for a job that failed.
+    broker = _broker(world)
+    underwriter = EscrowUnderwriter(
+        database=broker.database,
+        node=SilentAboutPayments(world.node) if known_as == "silence" else Port(world.node),
+        escrows=broker.escrows,
+        clock=world.clock,
+        limits=LIMITS,
+        preimages=PREIMAGES,
+    )
+    listing = await broker.market.get(world.listings[Acceptance.AUTO], version=1)
+    event = _commit(world, quote_id=QuoteId(world.ids.new("qte")), listing_id=listing.id)
+    commitment = Commitment.model_validate_json(event.content)
+    assert commitment.invoice is not None
+    assert commitment.payment_hash is not None
+    match known_as:
+        case "payment":
+            world.node.pay(commitment.invoice, commitment.payment_hash, fee_limit_msat=100, cltv_limit=500)
+        case "invoice":
+            world.node.add_hold(commitment.payment_hash, 5, 600, 80)
+        case _:
+            with pytest.raises(LightningDown):
+                await underwriter.underwrite(commitment, listing)
+            return
+    with pytest.raises(InvoiceRefused) as caught:
+        await underwriter.underwrite(commitment, listing)
+    assert code_of(caught.value) == "invoice_hash_used"
 
 
 # --- H19: the same request again --------------------------------------------------------------------------------
