@@ -152,6 +152,27 @@ class Look:
         with self._engine.connect() as connection:
             connection.exec_driver_sql(sql.replace("?", "%s") if self._server else sql, values)
 
+    def guards(self, table: str) -> list[str]:
+        """Return what makes a table's triggers anew."""
+        if self._server:
+            return [f"ALTER TABLE {table} ENABLE TRIGGER USER"]
+        sql = "SELECT sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ? ORDER BY name"
+        return [str(row["sql"]) for row in self.rows(sql, table)]
+
+    def guard(self, table: str, guards: list[str]) -> None:
+        """Bring back the triggers that `unguard` has taken away."""
+        self.unguard(table)
+        for sql in guards:
+            self.change(sql)
+
+    def unguard(self, table: str) -> None:
+        """Take a table's triggers away, as a wrong hand would that may do everything, or a broken disk."""
+        if self._server:
+            self.change(f"ALTER TABLE {table} DISABLE TRIGGER USER")
+            return
+        for row in self.rows("SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ?", table):
+            self.change(f"DROP TRIGGER {row['name']}")
+
     def tables(self) -> list[str]:
         """Return the names of the tables."""
         return sa.inspect(self._engine).get_table_names()

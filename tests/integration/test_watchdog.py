@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
 import pytest
+from databases import Look
 from e2e_waiting import until
 from integration.test_credit_market import seller
 
@@ -42,10 +42,12 @@ class World:
     path: Path
 
     def forge(self, sql: str) -> None:
-        """Write past the broker, as a wrong hand or a broken disk would."""
-        with closing(sqlite3.connect(self.path)) as connection:
-            connection.execute(sql)
-            connection.commit()
+        """Write past the broker and the database's own guards, as a wrong hand or a broken disk would."""
+        look = Look(str(self.path))
+        for table in ("escrow", "withdrawal"):
+            look.unguard(table)
+        look.change(sql)
+        look.close()
 
     async def health(self) -> tuple[int, str]:
         answer = await self.client.get(f"{ORIGIN}/v1/health")

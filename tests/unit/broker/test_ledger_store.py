@@ -37,6 +37,8 @@ APPEND_ONLY = (
     "payment_claim",
 )
 
+HAS_STATES = ("escrow", "job", "withdrawal", "quote")
+
 
 @pytest.fixture
 async def database(template: Template, tmp_path: Path) -> AsyncGenerator[Database]:
@@ -139,13 +141,34 @@ async def test_a_log_cannot_be_emptied_at_one_stroke_either(template: Template, 
 
 async def test_every_table_that_is_a_log_is_append_only(template: Template, tmp_path: Path) -> None:
     look = Look(template.copy(tmp_path))
+    sqlite = isinstance(template, SqliteTemplate)
     sql = (
-        "SELECT tbl_name AS name, count(*) AS n FROM sqlite_master WHERE type = 'trigger' GROUP BY tbl_name"
-        if isinstance(template, SqliteTemplate)
-        else "SELECT tgrelid::regclass::text AS name, count(*) AS n FROM pg_trigger WHERE NOT tgisinternal GROUP BY 1"
+        "SELECT tbl_name AS tab, name FROM sqlite_master WHERE type = 'trigger'"
+        if sqlite
+        else "SELECT tgrelid::regclass::text AS tab, tgname AS name FROM pg_trigger WHERE NOT tgisinternal"
     )
-    assert {row["name"]: row["n"] for row in look.rows(sql)} == dict.fromkeys(APPEND_ONLY, 2)
+    found = {(row["tab"], row["name"].removeprefix(f"{row['tab']}_")) for row in look.rows(sql)}
+    names = ("no_update", "no_delete", "added_once") if sqlite else ("append_only", "no_truncate")
+    assert {(table, name) for table in APPEND_ONLY for name in names} == {
+        (table, name) for table, name in found if table not in HAS_STATES
+    }
     look.close()
+
+
+@pytest.mark.parametrize("template", ["sqlite"], indirect=True)
+async def test_nothing_that_was_recorded_is_replaced_either(template: Template) -> None:
+    async with open_story(template, brokers=1) as story:
+        for op in (Op("hire"), Op("pay"), Op("lease"), Op("deliver")):
+            assert await story.play(op) == []
+        broker = story.world.working(0)
+        assert broker is not None
+        async with broker.database.write() as tx:
+            await withdrawals.insert(tx, _withdrawal())
+        for table in (*APPEND_ONLY, "escrow", "job", "withdrawal"):
+            before = story.books.rows(f"SELECT * FROM {table}")
+            with pytest.raises(sa.exc.IntegrityError):
+                story.books.change(f"INSERT OR REPLACE INTO {table} SELECT * FROM {table}")
+            assert story.books.rows(f"SELECT * FROM {table}") == before
 
 
 async def test_the_audit_finds_an_escrow_account_that_was_not_closed(database: Database) -> None:
