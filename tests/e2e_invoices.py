@@ -6,7 +6,7 @@ import hashlib
 import secrets
 import time
 
-from lightwork_contracts.bolt11 import Network, write_invoice
+from lightwork_contracts.bolt11 import Network, RouteHint, write_invoice
 from lightwork_contracts.money import Msat, sats
 
 PAYEE_KEY = secrets.token_bytes(32)
@@ -26,6 +26,7 @@ def forged_invoice(
     final_cltv: int = 80,
     payment_hash: str | None = None,
     features: frozenset[int] = frozenset({8, 14}),
+    route_hints: tuple[RouteHint, ...] = (),
 ) -> str:
     """Return a well-formed invoice of a node that does not exist."""
     return write_invoice(
@@ -39,4 +40,5 @@ def forged_invoice(
         expiry_seconds=expiry_seconds,
         min_final_cltv=final_cltv,
         features=features,
+        route_hints=route_hints,
     )

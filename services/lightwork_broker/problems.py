@@ -50,6 +50,7 @@ HTTP: dict[ProblemCode, tuple[int, str]] = {
     P.INVOICE_AMOUNT: (422, "The invoice's amount is wrong"),
     P.INVOICE_EXPIRED: (422, "The invoice has expired"),
     P.INVOICE_EXPIRES_TOO_SOON: (422, "The invoice expires too soon"),
+    P.INVOICE_EXPIRES_TOO_LATE: (422, "The invoice can be paid for far longer than the job"),
     P.INVOICE_CLTV: (422, "The invoice locks money for too long"),
     P.INVOICE_FEATURES: (422, "The invoice needs unknown features"),
     P.INVOICE_HASH: (422, "The invoice has another payment hash"),

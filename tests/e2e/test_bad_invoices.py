@@ -13,7 +13,7 @@ from e2e_pair import Pair
 from e2e_provider import PRICE
 from e2e_stage import ESCROW_STAGES
 
-from lightwork_contracts.bolt11 import Network, read_invoice
+from lightwork_contracts.bolt11 import Hop, Network, read_invoice
 from lightwork_contracts.money import Msat
 from lightwork_contracts.wire.jobs import JobForBuyer
 from lightwork_contracts.wire.problems import ProblemCode
@@ -40,6 +40,11 @@ pytestmark = pytest.mark.parametrize("stage", ESCROW_STAGES, indirect=True, scop
         ),
         pytest.param(
             lambda: forged_invoice(expiry_seconds=600), P.INVOICE_EXPIRES_TOO_SOON, id="expires-too-soon"
+        ),
+        pytest.param(
+            lambda: forged_invoice(expiry_seconds=100 * 86_400),
+            P.INVOICE_EXPIRES_TOO_LATE,
+            id="outlives-the-job",
         ),
         pytest.param(lambda: forged_invoice(final_cltv=145), P.INVOICE_CLTV, id="locks-for-too-long"),
         pytest.param(lambda: forged_invoice(final_cltv=2**31), P.INVOICE_CLTV, id="locks-for-ever"),
@@ -90,6 +95,43 @@ async def test_an_invoice_with_another_hash_than_the_committed_one_is_refused(pa
     )
     refused(await pair.provider.send(work, event), P.INVOICE_HASH, status=422)
     assert await asking == P.INVOICE_HASH
+
+
+async def test_an_invoice_whose_route_hint_takes_more_than_the_cap_is_refused_at_the_quote(
+    pair: Pair,
+) -> None:
+    asking, work = await pair.asked()
+    real = read_invoice(await pair.provider.invoice(work))
+    greedy = Hop(
+        node=real.payee,
+        short_channel_id=(16_000_000 << 40) | (1 << 16),
+        fee_base_msat=Msat(PRICE // 2),
+        fee_proportional_millionths=0,
+        cltv_expiry_delta=40,
+    )
+    event = pair.provider.commit(work, forged_invoice(route_hints=((greedy,),)))
+    problem = refused(await pair.provider.send(work, event), P.NO_ROUTE, status=422)
+    assert "the cap is" in problem.detail
+    assert await asking == P.NO_ROUTE
+
+
+async def test_a_second_invoice_for_a_quote_that_was_answered_is_refused_and_the_first_one_counts(
+    pair: Pair,
+) -> None:
+    asking = asyncio.create_task(pair.buyer.ask(pair.provider.listing))
+    work = await pair.provider.next_quote()
+    first, second = await pair.provider.invoice(work), await pair.provider.invoice(work)
+    accepted(await pair.provider.send(work, pair.provider.commit(work, first)))
+    quote = accepted(await asking)
+    for invoice in (second, first):
+        answer = await pair.provider.send(work, pair.provider.commit(work, invoice))
+        refused(answer, P.WRONG_STATUS, status=409)
+    job = JobForBuyer.model_validate(await pair.buyer.client.post("/v1/jobs", {"quote_id": quote["id"]}))
+    answer = await pair.provider.send(work, pair.provider.commit(work, second))
+    refused(answer, P.WRONG_STATUS, status=409)
+    assert job.quote.payment_hash == read_invoice(first).payment_hash
+    assert read_invoice(job.invoice or "").payment_hash == read_invoice(first).payment_hash
+    await pair.buyer.client.post(f"/v1/jobs/{job.id}/cancel")
 
 
 async def test_a_payment_hash_guards_one_job_in_its_life(pair: Pair) -> None:

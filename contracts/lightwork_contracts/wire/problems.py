@@ -50,6 +50,7 @@ class ProblemCode(StrEnum):
     INVOICE_AMOUNT = "invoice_amount"
     INVOICE_EXPIRED = "invoice_expired"
     INVOICE_EXPIRES_TOO_SOON = "invoice_expires_too_soon"
+    INVOICE_EXPIRES_TOO_LATE = "invoice_expires_too_late"
     INVOICE_CLTV = "invoice_cltv"
     INVOICE_FEATURES = "invoice_features"
     INVOICE_HASH = "invoice_hash"

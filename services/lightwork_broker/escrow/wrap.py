@@ -20,6 +20,9 @@ LND_HOLD_EXPIRY_DELTA = 18
 EXPIRY_BUFFER_SECONDS = 300
 """The outer invoice expires at least this long before the inner one (W4)."""
 
+OUTLIVES_SECONDS = 30 * 86_400
+"""An invoice may be payable for so long after the job, and no longer: wallets differ in what they can make."""
+
 ROUTE_BLOCKS = 100
 """What the hops to a provider may add to an HTLC's lifetime, for the invoice's expiry."""
 
@@ -137,6 +140,12 @@ def check_invoice(
             ProblemCode.INVOICE_EXPIRES_TOO_SOON,
             f"the invoice expires in {invoice.expires_at - now} s; the job may need {needed_seconds} s",
             f"make the invoice with an expiry of at least {needed_seconds} seconds",
+        )
+    if invoice.expires_at > now + needed_seconds + OUTLIVES_SECONDS:
+        raise refuse(
+            ProblemCode.INVOICE_EXPIRES_TOO_LATE,
+            f"the invoice can be paid for {invoice.expires_at - now} s; the job may need {needed_seconds} s",
+            f"make the invoice with an expiry of {needed_seconds} seconds",
         )
     if invoice.min_final_cltv > limits.max_final_cltv:
         raise refuse(

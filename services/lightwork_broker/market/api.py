@@ -164,6 +164,7 @@ async def read_quote(request: Request, caller: Caller, quote_id: QuoteIdPath) ->
         P.INVOICE_AMOUNT,
         P.INVOICE_EXPIRED,
         P.INVOICE_EXPIRES_TOO_SOON,
+        P.INVOICE_EXPIRES_TOO_LATE,
         P.INVOICE_CLTV,
         P.INVOICE_FEATURES,
         P.INVOICE_HASH,

@@ -11,6 +11,7 @@ from provider_invoice import LND_021_FEATURES, NODE_ID, provider_invoice
 from lightwork_broker.errors import InvoiceRefused
 from lightwork_broker.escrow.wrap import (
     EXPIRY_BUFFER_SECONDS,
+    OUTLIVES_SECONDS,
     Limits,
     check_invoice,
     invoice_seconds,
@@ -86,6 +87,12 @@ def test_an_invoice_that_might_expire_before_the_payout_is_refused() -> None:
     least = NEEDED - EXPIRY_BUFFER_SECONDS
     _check(provider_invoice(expiry_seconds=least))
     assert _code(provider_invoice(expiry_seconds=least - 1)) is ProblemCode.INVOICE_EXPIRES_TOO_SOON
+
+
+def test_an_invoice_that_can_be_paid_long_after_the_job_is_refused() -> None:
+    most = NEEDED + OUTLIVES_SECONDS
+    _check(provider_invoice(expiry_seconds=most))
+    assert _code(provider_invoice(expiry_seconds=most + 1)) is ProblemCode.INVOICE_EXPIRES_TOO_LATE
 
 
 def test_an_invoice_that_would_lock_the_payout_too_long_is_refused() -> None:
