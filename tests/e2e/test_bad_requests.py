@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
+import httpx2
 import pytest
 import pytest_asyncio
 from e2e_client import SignedClient, new_key, refused
@@ -151,6 +152,35 @@ async def test_malformed_json_is_refused(client: SignedClient, content: bytes) -
         "POST", HIRE, content, headers={"Authorization": client.sign("POST", HIRE, content)}
     )
     refused(answer, P.REQUEST_INVALID, status=422)
+
+
+@pytest.mark.parametrize("characters", [8 * 1024 + 1, 40_000, 1_000_000, 20_000_000])
+async def test_a_huge_header_is_refused_and_the_broker_lives_on(
+    client: SignedClient, characters: int
+) -> None:
+    header = {"Authorization": "Nostr " + "A" * characters}
+    try:
+        answer = await client.raw("GET", HIRE, headers=header)
+    except httpx2.TransportError:
+        assert characters > 40_000  # the connection is closed before all of it is read
+    else:
+        assert answer.status_code in (400, 401, 431)
+        if characters < 40_000:
+            refused(answer, P.AUTH_MALFORMED, status=401)
+    assert (await client.raw("GET", "/v1/info")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/quotes", HIRE, "/v1/webhooks", "/v1/withdrawals", "/v1/work/poll"])
+async def test_json_nested_without_end_is_refused_on_every_way_in(client: SignedClient, path: str) -> None:
+    for body in (b"[" * 100_000, b'{"request":' * 10_000, b"[" * 100_000 + b"]" * 100_000):
+        header = {"Authorization": client.sign("POST", path, body)}
+        refused(await client.raw("POST", path, body, headers=header), P.REQUEST_INVALID, status=422)
+
+
+async def test_a_signature_whose_event_is_nested_without_end_is_refused(client: SignedClient) -> None:
+    for event in (b"[" * 5_000, b'{"tags":' + b"[" * 5_000 + b"]" * 500):
+        header = {"Authorization": "Nostr " + base64.b64encode(event).decode()}
+        refused(await client.raw("GET", HIRE, headers=header), P.AUTH_MALFORMED, status=401)
 
 
 async def test_what_is_not_there_is_not_found(client: SignedClient) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import tempfile
 import threading
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from lightwork import Acceptance, Agent, JobFailed, TaskFailed, sats
 from lightwork.testing import local_market, local_market_sync
+from lightwork_contracts.signed.canonical import canonical_json
 from lightwork_contracts.status import JobStatus
 
 PRICE = 10_000
@@ -47,6 +49,16 @@ async def test_a_hire_is_paid_to_the_msat_and_its_history_is_whole() -> None:
         assert kinds[0] == "job.quoted"
         assert kinds[-1] == "job.settled"
         assert [event.seq for event in await market.history(job.id)] == list(range(1, len(kinds) + 1))
+
+
+async def test_the_hash_that_is_told_at_the_delivery_is_that_of_the_result_that_is_handed_out() -> None:
+    async with local_market(_agent()) as market:
+        job = await market.hire("draft", text="hi")
+        events = await market.history(job.id)
+    kinds = [event.kind for event in events]
+    told = events[kinds.index("job.delivered")].data["result_hash"]
+    assert told == hashlib.sha256(canonical_json(job.result)).hexdigest()
+    assert kinds.index("job.delivered") < kinds.index("job.settled")
 
 
 async def test_a_failing_task_gives_everything_back() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from pathlib import Path
@@ -99,6 +100,30 @@ async def test_all_of_the_balance_and_not_a_msat_more_can_be_taken(world: Withdr
     assert await world.owed() == sats(2) - FEE
     with pytest.raises(BalanceTooLow):
         await _ask(world, await world.invoice(sats(1)))
+
+
+@pytest.mark.parametrize("brokers", [1, 2])
+async def test_of_two_hundred_withdrawals_at_once_of_a_balance_that_covers_one_exactly_one_is_paid(
+    world: WithdrawalWorld, brokers: int
+) -> None:
+    for _ in range(brokers - 1):
+        world.start()
+    amount = sats(800)  # of the thousand that are owed
+    asked = [
+        world.accounts[number % brokers].withdraw(
+            AGENT, invoice=await world.invoice(amount), max_fee_msat=sats(2), key=f"key {number}"
+        )
+        for number in range(200)
+    ]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    await world.settle_down()
+    begun = [answer for answer in answers if not isinstance(answer, BaseException)]
+    assert len(begun) == 1
+    assert {type(answer) for answer in answers if isinstance(answer, BaseException)} == {BalanceTooLow}
+    assert [one.status for one in await world.withdrawals()] == [S.PAID]
+    assert await world.payee_has() == amount
+    assert await world.owed() == OWED - amount - FEE
+    assert (await world.audit()).breaches == ()
 
 
 async def test_what_is_under_way_cannot_be_taken_a_second_time(world: WithdrawalWorld) -> None:
