@@ -162,3 +162,11 @@ def test_balances_are_the_sum_of_what_was_posted_first_under_each_key(
 
     with fast_folder() as folder:
         asyncio.run(run(template.copy(folder)))
+
+
+@pytest.mark.parametrize(
+    ("key", "cause"), [("", "work"), ("settle:job", ""), (" ", "work"), ("settle:job", "\n")]
+)
+def test_a_posting_without_a_key_or_a_cause_is_refused(key: str, cause: str) -> None:
+    with pytest.raises(ValueError, match="a key and a cause"):
+        Posting(key=key, cause=cause, entries=(Entry("a", 1), Entry("b", -1)))

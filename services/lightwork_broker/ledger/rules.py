@@ -41,6 +41,8 @@ class Posting:
     entries: tuple[Entry, ...]
 
     def __post_init__(self) -> None:
+        if not self.key.strip() or not self.cause.strip():
+            raise ValueError(f"a posting has a key and a cause: {self.key!r}, {self.cause!r}")
         for entry in self.entries:
             if type(entry.amount_msat) is not int or not 0 < abs(entry.amount_msat) <= MAX_MSAT:
                 raise ValueError(f"an entry needs a whole amount within 21 million BTC: {entry}")

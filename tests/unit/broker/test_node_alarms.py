@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import structlog.testing
 from databases import Template
@@ -129,6 +130,29 @@ def _reconciler(world: World, node: Port) -> Reconciler:
     return Reconciler(
         database=broker.database, node=node, escrows=broker.escrows, clock=world.clock, sweep_seconds=10
     )
+
+
+async def test_a_node_that_is_behind_or_silent_is_told_to_whoever_asks_how_the_broker_is(
+    tmp_path: Path,
+) -> None:
+    clock = ManualClock()
+    network = FaultyNode(clock)
+    node = Lagging(network)
+    app = create_app(BrokerSettings(data_dir=tmp_path), node, clock=clock)
+    async with app.router.lifespan_context(app):
+        transport = httpx2.ASGITransport(app=app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            assert (await client.get("/v1/health")).status_code == 200
+            node.synced = False
+            behind = await client.get("/v1/health")
+            node.synced = True
+            network.down = True
+            silent = await client.get("/v1/health")
+            network.down = False
+            assert (await client.get("/v1/health")).status_code == 200
+    assert (behind.status_code, behind.json()["detail"]) == (503, "the node is not synced to its chain")
+    assert (silent.status_code, silent.json()["block_height"]) == (503, None)
+    assert "does not answer" in silent.json()["detail"]
 
 
 # --- its payments -----------------------------------------------------------------------------------------------

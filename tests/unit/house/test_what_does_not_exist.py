@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lightwork_broker.lightning.lnd import PERMISSIONS
+from lightwork_contracts.wire.jobs import JobForProvider, JobWork
 
 REPOSITORY = Path(__file__).parents[3]
 BROKER = "services/lightwork_broker"
@@ -89,6 +90,12 @@ def test_a_payment_to_a_stranger_has_one_form_an_invoice_that_was_read_before() 
 def test_the_broker_asks_for_no_right_to_coins_channels_peers_or_other_macaroons(word: str) -> None:
     assert [uri for uri in PERMISSIONS if word in uri] == []
     assert len(PERMISSIONS) == len(set(PERMISSIONS)) > 8
+
+
+def test_a_provider_is_shown_neither_the_buyers_invoice_nor_a_proof_nor_the_quote() -> None:
+    shown = set(JobForProvider.model_fields) | set(JobWork.model_fields)
+    assert "payment_hash" in shown
+    assert shown & {"invoice", "preimage", "quote", "commitment", "result", "fee_msat", "total_msat"} == set()
 
 
 def test_no_amount_of_money_is_a_float_in_any_table_or_message() -> None:
