@@ -55,6 +55,17 @@ def inline_codes(page: str) -> list[str]:
     return _INLINE.findall(_FENCE.sub("", page_text(page)))
 
 
+def named_tests(text: str) -> set[str]:
+    """Return the tests that a text names in backticks."""
+    return {code for code in _INLINE.findall(text) if code.startswith("test_")}
+
+
+def existing_tests() -> set[str]:
+    """Return the name of every test function of the repository."""
+    text = "\n".join(file.read_text() for file in (REPOSITORY / "tests").rglob("test_*.py"))
+    return set(re.findall(r"^(?:async )?def (test_\w+)", text, re.MULTILINE))
+
+
 def links(page: str) -> list[str]:
     """Return the targets of links into the repository."""
     return [target for target in _LINK.findall(page_text(page)) if "://" not in target]

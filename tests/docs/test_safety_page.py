@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
-from docs_pages import REPOSITORY, inline_codes
+from docs_pages import REPOSITORY, existing_tests, inline_codes, named_tests, page_text
 
 PAGE = "docs/safety.md"
 
 
 def test_every_test_that_the_page_names_exists() -> None:
-    named = {code for code in inline_codes(PAGE) if code.startswith("test_")}
-    text = "\n".join(file.read_text() for file in (REPOSITORY / "tests").rglob("test_*.py"))
-    existing = set(re.findall(r"^(?:async )?def (test_\w+)", text, re.MULTILINE))
+    named = named_tests(page_text(PAGE))
     assert len(named) > 20
-    assert named - existing == set()
+    assert named - existing_tests() == set()
 
 
 def test_every_setting_that_the_page_names_is_one() -> None:
