@@ -178,7 +178,7 @@ async def test_a_hold_invoice_that_has_its_row_is_no_orphan(world: Forgetful) ->
             tx,
             store.Escrow(
                 id=JobId("job_1"),
-                state=EscrowState.OPEN,
+                state=EscrowState.CREATED,
                 payment_hash=hidden.payment_hash,
                 price_msat=PRICE,
                 fee_msat=Msat(10_000),

@@ -50,7 +50,7 @@ def added_once(keys: Mapping[str, tuple[tuple[str, ...], ...]]) -> None:
         same = " OR ".join(
             "(" + " AND ".join(f"{column} = NEW.{column}" for column in unique) + ")" for unique in uniques
         )
-        there = sa.select(sa.literal_column("1")).select_from(sa.table(table)).where(sa.text(same))
+        there = f"SELECT 1 FROM {table} WHERE {same}"  # noqa: S608  (tables and columns are named by us)
         op.execute(
             f"CREATE TRIGGER {table}_added_once BEFORE INSERT ON {table} WHEN EXISTS ({there}) "
             f"BEGIN SELECT RAISE(ABORT, '{table} has a row in its place'); END"
