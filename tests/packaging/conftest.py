@@ -28,15 +28,15 @@ class Environment:
 
     folder: Path
 
-    def run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run one of its programs in its folder, with nothing of this test run's Python settings."""
+    def run(self, program: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run one of its programs in its folder, with `more` variables and none of this run's Python settings."""
         env = {
             name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "LIGHTWORK_"))
         }
         return subprocess.run(
             [str(self.folder / "bin" / program), *arguments],
             cwd=self.folder,
-            env=env | {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"},
+            env=env | {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"} | more,
             capture_output=True,
             text=True,
             timeout=_SECONDS,

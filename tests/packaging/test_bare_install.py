@@ -53,7 +53,10 @@ class Answer(Protocol):
 class Installed(Protocol):
     """The environment of conftest.py."""
 
-    def run(self, program: str, *arguments: str) -> Answer: ...
+    @property
+    def folder(self) -> Path: ...
+
+    def run(self, program: str, *arguments: str, **more: str) -> Answer: ...
 
     def ask(self, code: str) -> object: ...
 
@@ -106,13 +109,35 @@ def test_the_regtest_command_starts_with_the_base_dependencies_alone(bare: Insta
 def test_the_extras_bring_everything_that_the_broker_imports(
     wheel: Path, fresh_environment: Callable[..., Installed]
 ) -> None:
-    served = fresh_environment("broker", [str(wheel)], extras=["broker", "lnd"])
+    served = fresh_environment("broker", [str(wheel)], extras=["broker", "lnd", "postgres"])
     imported = served.ask(IMPORT_ALL.format(roots=["lightwork_broker"]))
     assert isinstance(imported, list)
     assert "lightwork_broker.app" in imported
     answer = served.run("lightwork", "broker", "--help")
     assert answer.returncode == 0, answer.stderr
     assert "audit" in answer.stdout
+
+
+def test_a_broker_without_the_extra_for_postgresql_serves_and_says_what_to_install(
+    wheel: Path, fresh_environment: Callable[..., Installed]
+) -> None:
+    served = fresh_environment("sqlite", [str(wheel)], extras=["broker"])
+    imported = served.ask(
+        "import json, sys, lightwork_broker.app; print(json.dumps('psycopg' in sys.modules))"
+    )
+    assert imported is False
+    answer = served.run(
+        "lightwork",
+        "broker",
+        "run",
+        "--network",
+        "simulated",
+        LIGHTWORK_BROKER_DATABASE="postgresql://localhost/nowhere",
+        LIGHTWORK_BROKER_DATA_DIR=str(served.folder / "data"),
+    )
+    assert answer.returncode == 2, answer.stdout + answer.stderr
+    assert "pip install 'lightwork[postgres]'" in answer.stderr
+    assert "Traceback" not in answer.stderr
 
 
 def test_an_editable_install_imports_all_four_packages_from_the_checkout(
