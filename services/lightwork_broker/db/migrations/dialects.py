@@ -50,9 +50,9 @@ def added_once(keys: Mapping[str, tuple[tuple[str, ...], ...]]) -> None:
         same = " OR ".join(
             "(" + " AND ".join(f"{column} = NEW.{column}" for column in unique) + ")" for unique in uniques
         )
-        there = f"SELECT 1 FROM {table} WHERE {same}"  # noqa: S608  (tables and columns are named by us)
+        there = sa.exists().select_from(sa.table(table)).where(sa.text(same))
         op.execute(
-            f"CREATE TRIGGER {table}_added_once BEFORE INSERT ON {table} WHEN EXISTS ({there}) "
+            f"CREATE TRIGGER {table}_added_once BEFORE INSERT ON {table} WHEN {there} "
             f"BEGIN SELECT RAISE(ABORT, '{table} has a row in its place'); END"
         )
 
