@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -62,6 +63,19 @@ class RateLimit:
             raise Overloaded(f"more than {self._rate} requests a second", hint="slow down, and try again")
 
 
+def address_name(address: str) -> str:
+    """Return under which name an address is counted: of IPv6 its network, since everybody has 2**64 addresses."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, IPv4Address):
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(IPv6Address(int(found) >> 64 << 64))
+
+
 class AddressLimit:
     """Refuses what one address asks beyond its rate, before anything of it is read or verified."""
 
@@ -70,7 +84,8 @@ class AddressLimit:
         self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope.get("client") and not self._limit.take(scope["client"][0]):
+        client = scope.get("client")
+        if scope["type"] == "http" and client and not self._limit.take(address_name(client[0])):
             answer = problem(
                 ProblemCode.OVERLOADED,
                 "this address asks for too much",

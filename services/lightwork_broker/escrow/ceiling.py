@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lightwork_broker.accounts import store as withdrawals
 from lightwork_broker.db.engine import Transaction
 from lightwork_broker.errors import CreditCeiling
 from lightwork_broker.escrow import store
@@ -22,7 +23,9 @@ async def require_below_ceiling(
     Raises:
         CreditCeiling
     """
-    owed = -await ledger.balance(tx, balance_account(provider))
+    # What is being withdrawn is owed until it is paid: it comes back if it fails.
+    withdrawing = sum(one.reserved_msat for one in await withdrawals.under_way(tx, provider))
+    owed = withdrawing - await ledger.balance(tx, balance_account(provider))
     under_way = await store.credit_under_way(tx, provider)
     if owed + under_way + price_msat > limits.credit_ceiling_msat:
         # In the detail, not in a hint: at a quote, this is what the buyer gets to read.

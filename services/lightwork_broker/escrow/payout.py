@@ -162,16 +162,19 @@ async def was_settled_before(node: LightningNode, escrow: Escrow) -> bool:
     return (await node.track(escrow.payment_hash)).status is PayoutStatus.SUCCEEDED
 
 
-async def finish(recorder: Recorder, node: LightningNode, escrow: Escrow) -> EscrowEvent | None:
+async def finish(
+    recorder: Recorder, node: LightningNode, escrow: Escrow, *, may_pay: bool
+) -> EscrowEvent | None:
     """Learn the outcome of a payout whose intent was committed but whose outcome was not recorded.
 
-    That is a crash, a lost answer, or another broker at work.
+    That is a crash, a lost answer, or another broker at work. Without `may_pay`, a call that has not reached the
+    node is not made again.
     """
     seen = await node.track(escrow.payment_hash)
     if seen.status in (PayoutStatus.IN_FLIGHT, PayoutStatus.UNKNOWN):
         seen = await node.wait(escrow.payment_hash, FOLLOW_SECONDS)
     if seen.status is PayoutStatus.FAILED and not await _is_conclusive(recorder, escrow):
-        return await _pay_again(recorder, node, escrow)
+        return await _pay_again(recorder, node, escrow) if may_pay else None
     return await _record(recorder, escrow, seen)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from typing import assert_never
+from weakref import WeakValueDictionary
 
 import structlog
 from pydantic import JsonValue
@@ -75,7 +76,8 @@ class EscrowService:
         self._clock = clock
         self._limits = limits
         self._listener: EscrowListener | None = None
-        self._locks: dict[JobId, asyncio.Lock] = {}
+        # A lock lives as long as somebody holds it or waits for it.
+        self._locks: WeakValueDictionary[JobId, asyncio.Lock] = WeakValueDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
         self._watching: set[JobId] = set()
         self._scheduled: dict[JobId, bool] = {}
@@ -175,7 +177,6 @@ class EscrowService:
             while True:
                 escrow = await self._get_to_act(escrow_id)
                 if escrow.state in TERMINAL:
-                    self._locks.pop(escrow_id, None)
                     return escrow
                 try:
                     moved = await self._perform(escrow)
@@ -284,7 +285,7 @@ class EscrowService:
             case Duty.DISPATCH:
                 return await payout.dispatch(self, self._node, escrow)
             case Duty.FINISH_PAYOUT:
-                return await payout.finish(self, self._node, escrow)
+                return await payout.finish(self, self._node, escrow, may_pay=not self._gate.is_closed)
             case Duty.SETTLE:
                 return await self._settle(escrow)
             case Duty.CANCEL:
