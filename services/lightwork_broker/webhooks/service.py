@@ -25,8 +25,10 @@ from lightwork_contracts.wire.webhooks import WebhookMessage
 log = structlog.stdlib.get_logger()
 
 MOST_OF_OWNER = 5
-AT_ONCE = 16
+AT_ONCE = 32
 BATCH = 50
+TURN_SECONDS = 10.0
+"""After so many events or seconds a webhook lets the others send: a slow receiver takes nobody's place for long."""
 LEASE_SECONDS = 60.0
 LOOK_SECONDS = 0.5
 FIRST_RETRY_SECONDS = 2.0
@@ -67,6 +69,7 @@ class Webhooks:
                 url=url,
                 secret="whsec_" + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode(),
                 cursor=await store.last_event(tx),
+                retry_at=self._clock.now(),
                 created_at=self._clock.now(),
             )
             await store.add(tx, webhook)
@@ -98,12 +101,19 @@ class Webhooks:
     async def look(self) -> None:
         """Begin to send for each webhook that has something, as many at once as is good."""
         now = self._clock.now()
-        async with self._database.read() as tx:
-            due = await store.due(tx, now=now, last_event=await store.last_event(tx))
+        farthest = store.Farthest(now + LAST_RETRY_SECONDS, now + LEASE_SECONDS)
+        async with self._database.scan() as tx:
+            newest = await store.last_event(tx)
+            due = await store.due(tx, now=now, farthest=farthest, newest=newest)
+            idle = [one for one in due if not await store.events(tx, one, after=one.cursor, limit=1)]
+        if idle:
+            # All at once: what others do must not cost each webhook writes of its own.
+            async with self._database.write() as tx:
+                await store.skip(tx, idle, to=newest, now=now)
         for webhook in due:
             if len(self._sending) >= AT_ONCE:
                 return
-            if webhook.id not in self._sending:
+            if webhook not in idle and webhook.id not in self._sending:
                 task = asyncio.create_task(self._send_all(webhook), name=f"send for {webhook.id}")
                 self._sending[webhook.id] = task
                 task.add_done_callback(lambda done, known=webhook.id: self._ended(known, done))
@@ -129,23 +139,24 @@ class Webhooks:
         async with self._database.write() as tx:
             if not await store.lease(tx, webhook, until=self._clock.now() + LEASE_SECONDS):
                 return  # another broker sends for it
-        at = webhook.cursor
-        while True:
-            async with self._database.read() as tx:
-                newest = await store.last_event(tx)
-                events = await store.events(tx, webhook, after=at, limit=BATCH)
-            for event in events:
-                if not await self._send(replace(webhook, cursor=at), event):
-                    return
-                at = event.seq
-            if len(events) < BATCH:
-                # What lies between is other people's.
-                await self._advance(webhook, max(newest, at))
-                async with self._database.write() as tx:
-                    await store.release(tx, webhook.id)
+        at, end = webhook.cursor, self._clock.now() + TURN_SECONDS
+        async with self._database.scan() as tx:
+            newest = await store.last_event(tx)
+            events = await store.events(tx, webhook, after=at, limit=BATCH)
+        for event in events:
+            if self._clock.now() > end:
+                break  # others want to send too; the rest is sent in the next turn
+            if not await self._send(replace(webhook, cursor=at), event):
                 return
+            at = event.seq
+        else:
+            if len(events) < BATCH and at < newest and not await self._advance(webhook, newest):
+                return  # what lies between was other people's; removed, or overtaken
+        async with self._database.write() as tx:
+            await store.release(tx, webhook.id, now=self._clock.now())
 
     async def _send(self, webhook: Webhook, event: JobEvent) -> bool:
+        """Send one event; False if there is to be sent no more now."""
         now = self._clock.now()
         message = WebhookMessage(type=event.kind, timestamp=event.at, data=event)
         body = message.model_dump_json().encode()
@@ -156,12 +167,11 @@ class Webhooks:
         except NotDelivered as error:
             await self._failed(webhook, str(error), now=now)
             return False
-        await self._advance(webhook, event.seq)
-        return True
+        return await self._advance(webhook, event.seq)
 
-    async def _advance(self, webhook: Webhook, to: int) -> None:
+    async def _advance(self, webhook: Webhook, to: int) -> bool:
         async with self._database.write() as tx:
-            await store.advance(tx, webhook.id, to=to, until=self._clock.now() + LEASE_SECONDS)
+            return await store.advance(tx, webhook.id, to=to, until=self._clock.now() + LEASE_SECONDS)
 
     async def _failed(self, webhook: Webhook, cause: str, *, now: float) -> None:
         async with self._database.write() as tx:

@@ -83,15 +83,35 @@ async def remove(tx: Transaction, owner: Pubkey, webhook_id: str) -> bool:
     return await tx.run(sa.delete(_webhook).where(clause)) == 1
 
 
-async def due(tx: Transaction, *, now: float, last_event: int) -> list[Webhook]:
-    """Return the webhooks that may have something to send and are sent for by nobody."""
+@dataclass(frozen=True, slots=True)
+class Farthest:
+    """How far in the future a retry and a lease can lie; further away, a clock has been put back since."""
+
+    retry_at: float
+    lease_until: float
+
+
+async def due(tx: Transaction, *, now: float, farthest: Farthest, newest: int) -> list[Webhook]:
+    """Return the webhooks that may have something to send and are sent for by nobody; who waits longest is first."""
+    retry_at, lease_until = _webhook.c.retry_at, _webhook.c.lease_until
     query = sa.select(_webhook).where(
         _webhook.c.disabled.is_(False),
-        _webhook.c.cursor < last_event,
-        _webhook.c.retry_at <= now,
-        _webhook.c.lease_until <= now,
+        _webhook.c.cursor < newest,
+        sa.or_(retry_at <= now, retry_at > farthest.retry_at),
+        sa.or_(lease_until <= now, lease_until > farthest.lease_until),
     )
-    return [_read(row) for row in await tx.all(query.order_by(_webhook.c.retry_at).limit(200))]
+    return [_read(row) for row in await tx.all(query.order_by(retry_at, _webhook.c.id).limit(200))]
+
+
+async def skip(tx: Transaction, webhooks: list[Webhook], *, to: int, now: float) -> None:
+    """Move webhooks past events that are not their owners', and to the end of the line."""
+    for webhook in webhooks:
+        clause = sa.and_(
+            _webhook.c.id == webhook.id,
+            _webhook.c.cursor == webhook.cursor,
+            _webhook.c.lease_until == webhook.lease_until,
+        )
+        await tx.run(sa.update(_webhook).where(clause).values(cursor=to, retry_at=now))
 
 
 async def lease(tx: Transaction, webhook: Webhook, *, until: float) -> bool:
@@ -105,11 +125,14 @@ async def lease(tx: Transaction, webhook: Webhook, *, until: float) -> bool:
     return await tx.run(sa.update(_webhook).where(clause).values(lease_until=until)) == 1
 
 
-async def advance(tx: Transaction, webhook_id: WebhookId, *, to: int, until: float) -> None:
-    """Record that everything up to an event was sent, and prolong the lease. It never goes back."""
+async def advance(tx: Transaction, webhook_id: WebhookId, *, to: int, until: float) -> bool:
+    """Record that everything up to an event was sent, and prolong the lease. It never goes back.
+
+    False: the webhook was removed, or another broker sends for it.
+    """
     clause = sa.and_(_webhook.c.id == webhook_id, _webhook.c.cursor < to)
     sent = {"cursor": to, "tries": 0, "failing_since": None, "last_error": None, "lease_until": until}
-    await tx.run(sa.update(_webhook).where(clause).values(**sent))
+    return await tx.run(sa.update(_webhook).where(clause).values(**sent)) == 1
 
 
 async def fail(tx: Transaction, webhook: Webhook, **values: float | int | str | bool | None) -> None:
@@ -117,8 +140,9 @@ async def fail(tx: Transaction, webhook: Webhook, **values: float | int | str | 
     await tx.run(sa.update(_webhook).where(_webhook.c.id == webhook.id).values(lease_until=0, **values))
 
 
-async def release(tx: Transaction, webhook_id: WebhookId) -> None:
-    await tx.run(sa.update(_webhook).where(_webhook.c.id == webhook_id).values(lease_until=0))
+async def release(tx: Transaction, webhook_id: WebhookId, *, now: float) -> None:
+    """End the lease, and go to the end of the line."""
+    await tx.run(sa.update(_webhook).where(_webhook.c.id == webhook_id).values(lease_until=0, retry_at=now))
 
 
 async def last_event(tx: Transaction) -> int:

@@ -8,20 +8,27 @@ import hashlib
 import hmac
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
-from databases import Template
+from databases import Template, WrappedDatabase
 from e2e_waiting import until
 from escrow_story import Op, Story, open_story
 from escrow_world import BUYER_KEY, PROVIDER_KEY
 from webhook_receiver import Receiver
 
 from lightwork_broker.clock import Ids
+from lightwork_broker.db.engine import Transaction
 from lightwork_broker.db.place import open_database
 from lightwork_broker.errors import NotFound, WebhookRefused
 from lightwork_broker.webhooks.outgoing import Outgoing
-from lightwork_broker.webhooks.service import GIVE_UP_SECONDS, LEASE_SECONDS, MOST_OF_OWNER, Webhooks
+from lightwork_broker.webhooks.service import (
+    BATCH,
+    GIVE_UP_SECONDS,
+    LEASE_SECONDS,
+    MOST_OF_OWNER,
+    Webhooks,
+)
 from lightwork_contracts.ids import Pubkey
 
 STRANGER = Pubkey("ab" * 32)
@@ -39,6 +46,16 @@ def receiver() -> Generator[Receiver]:
     made = Receiver()
     yield made
     made.stop()
+
+
+class CountedWrites(WrappedDatabase):
+    """A database that counts the transactions that may write."""
+
+    writes = 0
+
+    def write(self) -> AbstractAsyncContextManager[Transaction]:
+        self.writes += 1
+        return super().write()
 
 
 @asynccontextmanager
@@ -194,6 +211,62 @@ async def test_a_receiver_that_hangs_keeps_no_other_waiting(story: Story, receiv
             assert len(slow.seen) <= 1
     finally:
         slow.stop()
+
+
+async def test_many_webhooks_of_strangers_keep_nobody_waiting_for_ever(
+    story: Story, receiver: Receiver
+) -> None:
+    async with _sender(story) as webhooks:
+        for number in range(60):
+            await webhooks.add(Pubkey(f"{number // MOST_OF_OWNER:02x}" * 32), receiver.url)
+        await webhooks.add(BUYER_KEY.public, receiver.url)
+        await _play(story, *WHOLE_JOB[:3])
+        # There is always a new event when they are looked at again, so nobody is ever done.
+        for _ in range(8):
+            await _play(story, Op("heartbeat"))
+            await _send(webhooks)
+        assert receiver.seen != []
+
+
+async def test_events_of_others_cost_a_webhook_no_writes_of_its_own(story: Story, receiver: Receiver) -> None:
+    async with _sender(story) as webhooks:
+        for number in range(20):
+            await webhooks.add(Pubkey(f"{number:02x}" * 32), receiver.url)
+        await _play(story, *WHOLE_JOB)
+        counted = CountedWrites(open_database(story.world.place))
+        webhooks._database = counted
+        await _send(webhooks)
+        assert counted.writes == 1
+        await counted.close()
+
+
+async def test_who_is_slow_and_has_much_to_hear_gives_up_its_place_in_between(
+    story: Story, receiver: Receiver
+) -> None:
+    async with _sender(story) as webhooks:
+        await webhooks.add(BUYER_KEY.public, receiver.url)
+        await _play(story, *WHOLE_JOB[:3])
+        for _ in range(BATCH + 10):
+            await _play(story, Op("heartbeat"))
+        await _send(webhooks)
+        assert len(receiver.seen) == BATCH
+        await _send(webhooks)
+    assert _numbers(receiver) == _logged(story)
+
+
+async def test_a_webhook_that_is_removed_while_it_is_sent_for_hears_no_more(
+    story: Story, receiver: Receiver
+) -> None:
+    async with _sender(story) as webhooks:
+        added = await webhooks.add(BUYER_KEY.public, receiver.url)
+        await _play(story, *WHOLE_JOB)
+        receiver.go_on.clear()
+        await webhooks.look()
+        await until(_heard(receiver, 1), what="a message arrives")
+        await webhooks.remove(BUYER_KEY.public, added.id)
+        receiver.go_on.set()
+        await webhooks.calm()
+    assert len(receiver.seen) == 1
 
 
 async def test_a_webhook_that_fails_for_days_is_given_up_and_says_so(
