@@ -169,6 +169,11 @@ def _escrow_breaches(escrow: Escrow, hold: HoldInvoice | None, payout: Payout | 
         breaches.append(f"{escrow.id} took {hold.accepted_msat} msat, the books say {escrow.accepted_msat}")
     if waits:
         breaches.append(f"{escrow.id} is {escrow.state}, but the node still has its invoice open")
+    if (escrow.routing_paid_msat or 0) > escrow.routing_msat:
+        breaches.append(
+            f"{escrow.id} cost {escrow.routing_paid_msat} msat of routing, more than the {escrow.routing_msat} "
+            "msat that were collected for it"
+        )
     if payout is None or payout.status is PayoutStatus.UNKNOWN:
         return breaches
     should = escrow.state in (EscrowState.SETTLED, EscrowState.LOST)
@@ -196,6 +201,11 @@ def _is_foreign(escrow: Escrow, hold: HoldInvoice) -> bool:
 
 
 def _withdrawal_breaches(withdrawal: Withdrawal, payout: Payout) -> list[str]:
+    if (withdrawal.fee_paid_msat or 0) > withdrawal.max_fee_msat:
+        return [
+            f"{withdrawal.id} cost {withdrawal.fee_paid_msat} msat, more than its limit of "
+            f"{withdrawal.max_fee_msat} msat"
+        ]
     if payout.status is PayoutStatus.UNKNOWN:
         return []
     paid = withdrawal.status is WithdrawalStatus.PAID

@@ -199,3 +199,17 @@ async def test_who_pays_a_settled_invoice_once_more_stops_nobody(template: Templ
         assert ended.accepted_msat is not None
         assert hold.amount_msat > ended.accepted_msat
         assert (await compare_with_node(broker.database, Port(story.world.node))).breaches == ()
+
+
+async def test_a_payout_that_cost_more_than_was_collected_for_it_is_a_breach(template: Template) -> None:
+    # The node was given a limit. If it has spent more all the same, nobody knows what it does next.
+    async with open_story(template, brokers=1) as story:
+        for op in (Op("hire"), Op("pay"), Op("lease"), Op("deliver")):
+            assert await story.play(op) == []
+        broker = story.world.working(0)
+        assert broker is not None
+        (payment,) = story.world.node.payments.values()
+        payment.fee_msat = payment.fee_limit_msat + 1
+        story.books.change(f"UPDATE escrow SET routing_paid_msat = {payment.fee_msat}")
+        (breach,) = (await compare_with_node(broker.database, Port(story.world.node))).breaches
+        assert "more than" in breach
