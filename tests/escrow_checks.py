@@ -1,6 +1,6 @@
 """What must hold of a broker's books and its node, whatever happened. Each breach is one sentence.
 
-The numbers I1 to I28 name the invariants of the project's reliability notes.
+The numbers are those of the invariants in docs/incidents.md.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from faulty_node import HOLD_EXPIRY_DELTA, FaultyNode
 from machine_edges import EDGES_OF_MODE, ESCROW_ENDS, JOB_EDGES, JOB_ENDS, STATUSES_OF_ESCROW
 
 from lightwork_broker.lightning.ports import InvoiceState, PayoutStatus
+from lightwork_broker.market.quotes import signed_terms
 from lightwork_contracts.ids import PaymentHash
 
 MONEY_OUT = (PayoutStatus.IN_FLIGHT, PayoutStatus.SUCCEEDED)
@@ -182,6 +183,7 @@ class Auditor:
     def _check_escrow(self, row: dict[str, Any], job: dict[str, Any]) -> None:
         payment_hash = PaymentHash(row["payment_hash"])
         state, status = row["state"], job["status"]
+        self._check_quote(row, job)
         if status not in STATUSES_OF_ESCROW[state]:
             self._breach(f"the job is {status} while its escrow is {state}")
         if _is_credit(row):
@@ -206,6 +208,19 @@ class Auditor:
             self._breach("a refunded job still holds the result")
         if job["preimage"] is not None and status != "settled":
             self._breach(f"I20 the job row has a preimage while it is {status}")
+
+    def _check_quote(self, row: dict[str, Any], job: dict[str, Any]) -> None:
+        """Compare a job and its escrow with the quote that the broker signed."""
+        (quote,) = self.books.rows("SELECT event FROM quote WHERE id = ?", job["quote_id"])
+        terms = signed_terms(quote["event"])[1]
+        for column in ("price_msat", "payment_hash", "work_seconds", "review_seconds", "listing_version"):
+            if job[column] != getattr(terms, column):
+                self._breach(f"I34 the {column} of the job is not that of its quote")
+        for column in ("price_msat", "fee_msat", "routing_msat", "total_msat", "payment_hash"):
+            if row[column] != getattr(terms, column):
+                self._breach(f"I34 the {column} of the escrow is not that of its quote")
+        if row["hold_cltv_blocks"] != terms.hold_cltv_blocks:
+            self._breach("I34 the hold lasts for other blocks than the quote says")
 
     def _check_paths(self) -> None:
         for row in self.books.rows(
