@@ -89,6 +89,7 @@ def limits_of(settings: BrokerSettings, summary: NodeSummary, *, owner: Pubkey) 
         credit_ceiling_msat=settings.credit_ceiling_msat,
         held_of_channel=settings.held_htlcs_of_channel,
         mark=mark_of(owner),
+        credit_ceiling_msat_of_all=settings.credit_ceiling_msat_of_all,
     )
 
 

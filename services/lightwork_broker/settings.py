@@ -81,6 +81,12 @@ class BrokerSettings(BaseSettings):
         description="the most that this broker lets itself owe one agent in credit mode; 0 gives no credit",
     )
 
+    credit_ceiling_msat_of_all: Msat = Field(
+        default=Msat(0),
+        ge=0,
+        description="the most that this broker lets itself owe all agents together; 0 is no limit",
+    )
+
     withdraw_day_msat: Msat = Field(
         default=Msat(0),
         ge=0,

@@ -8,7 +8,7 @@ from lightwork_broker.errors import CreditCeiling
 from lightwork_broker.escrow import store
 from lightwork_broker.escrow.wrap import Limits
 from lightwork_broker.ledger import store as ledger
-from lightwork_broker.ledger.rules import balance_account
+from lightwork_broker.ledger.rules import BALANCES, balance_account
 from lightwork_contracts.ids import Pubkey
 from lightwork_contracts.money import Msat
 
@@ -16,7 +16,7 @@ from lightwork_contracts.money import Msat
 async def require_below_ceiling(
     tx: Transaction, provider: Pubkey, *, price_msat: Msat, limits: Limits
 ) -> None:
-    """Refuse a job in credit mode after which the broker might owe its provider more than the ceiling.
+    """Refuse a job in credit mode after which the broker might owe more than a ceiling: to its provider, or to all.
 
     What is owed and what is under way count together, so that no order of settlements goes above it.
 
@@ -27,15 +27,23 @@ async def require_below_ceiling(
     withdrawing = sum(one.reserved_msat for one in await withdrawals.under_way(tx, provider))
     owed = withdrawing - await ledger.balance(tx, balance_account(provider))
     under_way = await store.credit_under_way(tx, provider)
-    if owed + under_way + price_msat > limits.credit_ceiling_msat:
+    _require("one agent", price_msat, owed=owed, under_way=under_way, ceiling=limits.credit_ceiling_msat)
+    if limits.credit_ceiling_msat_of_all:
+        _require(
+            "all agents together",
+            price_msat,
+            owed=-await ledger.balance_of_all(tx, BALANCES),
+            under_way=await store.credit_under_way(tx),
+            ceiling=limits.credit_ceiling_msat_of_all,
+        )
+
+
+def _require(whom: str, price_msat: Msat, *, owed: int, under_way: int, ceiling: Msat) -> None:
+    if owed + under_way + price_msat > ceiling:
         # In the detail, not in a hint: at a quote, this is what the buyer gets to read.
         raise CreditCeiling(
-            f"this broker lets itself owe one agent {limits.credit_ceiling_msat} msat; {owed} msat are owed, "
+            f"this broker lets itself owe {whom} {ceiling} msat; {owed} msat are owed, "
             f"{under_way} msat are under way, and this job is for {price_msat} msat: "
             "the provider must withdraw first",
-            context={
-                "ceiling_msat": int(limits.credit_ceiling_msat),
-                "owed_msat": owed,
-                "under_way_msat": under_way,
-            },
+            context={"ceiling_msat": int(ceiling), "owed_msat": owed, "under_way_msat": under_way},
         )

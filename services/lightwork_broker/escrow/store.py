@@ -282,11 +282,15 @@ async def paid_out_not_settled(tx: Transaction) -> list[JobId]:
     return await unfinished(tx, EscrowState.FORWARDED)
 
 
-async def credit_under_way(tx: Transaction, provider: Pubkey) -> int:
-    """Return the prices of all jobs in credit mode that are not over, in msat: what may still be owed."""
+async def credit_under_way(tx: Transaction, provider: Pubkey | None = None) -> int:
+    """Return the prices of the jobs in credit mode that are not over, in msat: what may still be owed.
+
+    Without a provider, of all of them.
+    """
+    whose = _escrow.c.credited_to.is_not(None) if provider is None else _escrow.c.credited_to == provider
     total = await tx.value(
         sa.select(sa.func.coalesce(sa.func.sum(_escrow.c.price_msat), 0)).where(
-            _escrow.c.credited_to == provider, _escrow.c.state.not_in([state.value for state in TERMINAL])
+            whose, _escrow.c.state.not_in([state.value for state in TERMINAL])
         )
     )
     return int(total)

@@ -30,6 +30,7 @@ PAYABLE_FEATURES = frozenset({8, 9, 14, 15, 16, 17, 24, 25, 48, 49, 148, 149, 15
 """BOLT 9 feature bits of an invoice that a payout can honour (W2)."""
 
 NO_CREDIT = Msat(0)
+NO_LIMIT = Msat(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class Limits:
     held_of_channel: int = 400
     mark: str = ""
     """What the memo of each hold invoice of this broker ends with, so that it finds them again on a shared node."""
+    credit_ceiling_msat_of_all: Msat = NO_LIMIT
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,13 @@ def escrow_account(job_id: JobId) -> str:
     return f"escrow:{job_id}"
 
 
+BALANCES = "balance:"
+"""How the accounts of what is owed to agents begin."""
+
+
 def balance_account(agent: Pubkey) -> str:
     """Return the account of what the broker owes an agent; a credit, so its balance is zero or negative."""
-    return f"balance:{agent}"
+    return f"{BALANCES}{agent}"
 
 
 @dataclass(frozen=True, slots=True)

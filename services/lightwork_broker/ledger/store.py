@@ -114,6 +114,16 @@ async def balance(tx: Transaction, account: str) -> int:
     return int(total)
 
 
+async def balance_of_all(tx: Transaction, beginning: str) -> int:
+    """Return the sum of all accounts whose names begin so, in msat."""
+    total = await tx.value(
+        sa.select(sa.func.coalesce(sa.func.sum(_entries.c.amount_msat), 0)).where(
+            _entries.c.account.startswith(beginning)
+        )
+    )
+    return int(total)
+
+
 async def balances(tx: Transaction) -> dict[str, int]:
     """Return the balance of every account that is not zero, in msat."""
     total = sa.func.sum(_entries.c.amount_msat).label("total")

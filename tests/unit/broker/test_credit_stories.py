@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,10 +14,13 @@ from escrow_world import BROKER_KEY, LIMITS, PREIMAGES, PRICE, Broker
 from faulty_node import Fault
 
 from lightwork_broker.errors import CreditCeiling
+from lightwork_broker.escrow.ceiling import require_below_ceiling
 from lightwork_broker.escrow.credit import CreditPreimages
 from lightwork_broker.ledger import store as ledger
-from lightwork_broker.ledger.rules import balance_account
+from lightwork_broker.ledger.rules import NODE, Entry, Posting, balance_account
+from lightwork_contracts.ids import Pubkey
 from lightwork_contracts.modes import PaymentMode
+from lightwork_contracts.money import Msat
 from lightwork_contracts.signed.keys import SecretKey
 from lightwork_contracts.status import Acceptance
 
@@ -169,6 +173,30 @@ async def test_what_the_node_has_settled_is_owed_although_an_older_database_woul
     assert (_job(story)["status"], _escrow(story)["state"]) == ("settled", "settled")
     assert _owed(story) == PRICE
     assert world.node.balances["buyer"] == -TOTAL
+
+
+async def test_what_is_owed_to_all_agents_together_has_a_ceiling_whoever_they_are(story: Story) -> None:
+    broker, others = _broker(story), [Pubkey(f"{number:064x}") for number in range(3)]
+    limits = replace(LIMITS, credit_ceiling_msat_of_all=Msat(3 * PRICE))
+    await _hire(story)  # under way
+    async with broker.database.write() as tx:
+        for number, other in enumerate(others[:2]):
+            owed = Posting(
+                key=f"settle:{number}",
+                cause="work",
+                entries=(Entry(NODE, PRICE), Entry(balance_account(other), -PRICE)),
+            )
+            await ledger.post(tx, owed, now=0)
+    async with broker.database.read() as tx:
+        # Nobody is near its own ceiling, and there is room for nobody.
+        for other in others:
+            await require_below_ceiling(tx, other, price_msat=PRICE, limits=LIMITS)
+            with pytest.raises(CreditCeiling, match="all agents together 30000 msat; 20000 msat are owed"):
+                await require_below_ceiling(tx, other, price_msat=Msat(1), limits=limits)
+        roomier = replace(limits, credit_ceiling_msat_of_all=Msat(4 * PRICE))
+        await require_below_ceiling(tx, others[2], price_msat=PRICE, limits=roomier)
+        with pytest.raises(CreditCeiling):
+            await require_below_ceiling(tx, others[2], price_msat=Msat(PRICE + 1), limits=roomier)
 
 
 async def test_the_ceiling_counts_what_is_owed_and_what_is_under_way(story: Story) -> None:
