@@ -9,9 +9,9 @@ import pytest
 from docs_pages import REPOSITORY, existing_tests, named_tests, page_text
 
 PAGE = "docs/incidents.md"
-ROWS = {"R": 24, "I": 38, "P": 46}
-COLUMNS = {"R": 4, "I": 3, "P": 4}
-_ROW = re.compile(r"^\| ([RIP]\d+) \|(.*)\|$", re.MULTILINE)
+ROWS = {"R": 24, "I": 38, "P": 46, "H": 17}
+COLUMNS = {"R": 4, "I": 3, "P": 4, "H": 3}
+_ROW = re.compile(r"^\| ([RIPH]\d+) \|(.*)\|$", re.MULTILINE)
 _CHECKER = re.compile(r"`checker (I\d+)`")
 _NOT_HELD = "not held"
 
@@ -28,7 +28,7 @@ def wanted() -> list[str]:
     return [f"{letter}{number}" for letter, most in ROWS.items() for number in range(1, most + 1)]
 
 
-def test_each_incident_invariant_and_problem_has_exactly_one_row_in_its_order() -> None:
+def test_each_incident_invariant_problem_and_attack_has_exactly_one_row_in_its_order() -> None:
     assert [name for name, _ in rows()] == wanted()
 
 
