@@ -403,7 +403,7 @@ async def _health(rooms: Rooms) -> Health:
             block_height=None,
             open_escrows=counts.unfinished,
             unknown_payments=counts.unknown,
-            detail=f"payouts are stopped, the books do not hold: {rooms.gate.reason}",
+            detail=f"payouts are stopped: {rooms.gate.reason}",
         )
     try:
         summary = await rooms.node.summary()
