@@ -24,15 +24,17 @@ async def require_below_ceiling(
         CreditCeiling
     """
     # What is being withdrawn is owed until it is paid: it comes back if it fails.
-    withdrawing = sum(one.reserved_msat for one in await withdrawals.under_way(tx, provider))
+    leaving = await withdrawals.under_way(tx)
+    withdrawing = sum(one.reserved_msat for one in leaving if one.agent == provider)
     owed = withdrawing - await ledger.balance(tx, balance_account(provider))
     under_way = await store.credit_under_way(tx, provider)
     _require("one agent", price_msat, owed=owed, under_way=under_way, ceiling=limits.credit_ceiling_msat)
     if limits.credit_ceiling_msat_of_all:
+        withdrawing_all = sum(one.reserved_msat for one in leaving)
         _require(
             "all agents together",
             price_msat,
-            owed=-await ledger.balance_of_all(tx, BALANCES),
+            owed=withdrawing_all - await ledger.balance_of_all(tx, BALANCES),
             under_way=await store.credit_under_way(tx),
             ceiling=limits.credit_ceiling_msat_of_all,
         )
