@@ -8,6 +8,8 @@ import json
 import os
 import signal
 import socket
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, replace
 from enum import IntEnum
 from pathlib import Path
@@ -29,8 +31,9 @@ from lightwork_broker import audit as audits
 from lightwork_broker import keys, watchdog
 from lightwork_broker.app import create_app
 from lightwork_broker.clock import SystemClock
-from lightwork_broker.db.engine import DatabaseUnavailable
+from lightwork_broker.db.engine import Database, DatabaseUnavailable
 from lightwork_broker.db.place import DriverMissing, migrate, open_database, require_driver
+from lightwork_broker.jobs.disputes import Dispute, open_disputes
 from lightwork_broker.lightning.errors import LightningError, LightningUnavailable
 from lightwork_broker.lightning.ports import LightningNode
 from lightwork_broker.logs import configure
@@ -313,18 +316,8 @@ def audit(
 
     Exit codes: 0 sound, 1 a breach, 2 wrong settings or no books there, 5 the node or database gives no answer.
     """
-    settings = _settings(data_dir=data_dir)
-    try:
-        report = asyncio.run(_audit(settings, with_node=node, acknowledge=acknowledge))
-    except LightningError as error:
-        err.print(f"[red]the node gives no answer[/]: {error}")
-        raise typer.Exit(Exit.AWAY) from None
-    except DatabaseUnavailable as error:
-        err.print(f"[red]the database gives no answer[/]: {error}")
-        raise typer.Exit(Exit.AWAY) from None
-    except DriverMissing as error:
-        err.print(f"[red]{escape(str(error))}[/]")
-        raise typer.Exit(Exit.USAGE) from None
+    with _told_apart():
+        report = asyncio.run(_audit(_settings(data_dir=data_dir), with_node=node, acknowledge=acknowledge))
     if as_json:
         typer.echo(json.dumps(asdict(report)))
     else:
@@ -351,14 +344,7 @@ def _node_table(money: audits.NodeMoney) -> Table:
 
 
 async def _audit(settings: BrokerSettings, *, with_node: bool, acknowledge: bool) -> audits.Audit:
-    if not settings.has_database():
-        # An empty ledger is sound, so a mistyped directory would be, too.
-        err.print(f"[red]there are no books[/] in {settings.data_dir}: is it the broker's data directory?")
-        raise typer.Exit(Exit.USAGE)
-    place = settings.database_place()
-    await asyncio.to_thread(migrate, place)
-    database = open_database(place)
-    try:
+    async with _books(settings) as database:
         report = await audits.audit(database)
         if with_node:
             node = _open_node(settings)
@@ -374,6 +360,35 @@ async def _audit(settings: BrokerSettings, *, with_node: bool, acknowledge: bool
         if acknowledge:
             await watchdog.acknowledge(database, now=SystemClock().now())
         return report
+
+
+@contextmanager
+def _told_apart() -> Generator[None]:
+    """Say in one line which of the two gave no answer, and end with its exit code."""
+    try:
+        yield
+    except LightningError as error:
+        err.print(f"[red]the node gives no answer[/]: {error}")
+        raise typer.Exit(Exit.AWAY) from None
+    except DatabaseUnavailable as error:
+        err.print(f"[red]the database gives no answer[/]: {error}")
+        raise typer.Exit(Exit.AWAY) from None
+    except DriverMissing as error:
+        err.print(f"[red]{escape(str(error))}[/]")
+        raise typer.Exit(Exit.USAGE) from None
+
+
+@asynccontextmanager
+async def _books(settings: BrokerSettings) -> AsyncGenerator[Database]:
+    if not settings.has_database():
+        # An empty ledger is sound, so a mistyped directory would be, too.
+        err.print(f"[red]there are no books[/] in {settings.data_dir}: is it the broker's data directory?")
+        raise typer.Exit(Exit.USAGE)
+    place = settings.database_place()
+    await asyncio.to_thread(migrate, place)
+    database = open_database(place)
+    try:
+        yield database
     finally:
         await database.close()
 
@@ -401,6 +416,38 @@ def _open_node(settings: BrokerSettings) -> LightningNode:
             raise typer.Exit(Exit.USAGE)
         case _:
             assert_never(settings.network)
+
+
+@app.command()
+def disputes(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Show what waits for a ruling: what was asked, delivered and objected to, all of it in strangers' words.
+
+    Exit codes: 0 shown, 2 wrong settings or no books there, 5 the database gives no answer.
+    """
+
+    async def read(settings: BrokerSettings) -> list[Dispute]:
+        async with _books(settings) as database:
+            return await open_disputes(database)
+
+    with _told_apart():
+        found = asyncio.run(read(_settings(data_dir=data_dir)))
+    if as_json:
+        typer.echo(json.dumps([asdict(dispute) for dispute in found]))
+        return
+    for one in found:
+        typer.echo(
+            f"{one.job}: {one.task}, {format_msat(one.price_msat)}, back to the buyer at block {one.back_at}"
+        )
+        # As ASCII: what a stranger writes must not move the cursor or turn text around.
+        for name, text in (
+            ("objection", json.dumps(one.reason)),
+            ("input", one.input),
+            ("result", one.result),
+        ):
+            typer.echo(f"  {name:<10} {json.dumps(json.loads(text))}")
+        typer.echo(f"  {'buyer':<10} {one.buyer}\n  {'provider':<10} {one.provider}")
+    if not found:
+        typer.echo("nothing waits for a ruling")
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from e2e_client import accepted, refused
@@ -32,6 +33,26 @@ async def test_a_rejected_result_is_paid_for_if_the_operator_releases_it(shop: W
         assert done.returncode == 0, done.stdout + done.stderr
         await until_status(market, job.id, JobStatus.SETTLED)
         moved.sold(job.view.quote)
+        events = [event async for event in job.events()]
+        (ruling,) = [event.data for event in events if event.kind == "job.ruled_release"]
+        assert ruling == {"by": "operator", "reason": "it is what was asked for"}
+
+
+async def test_the_operator_is_shown_what_waits_for_a_ruling(shop: World, market: Market) -> None:
+    async with shop.money.moves():
+        job = await rejected(market)
+        shown = json.loads((await shop.broker.command("disputes", "--json")).stdout)
+        (dispute,) = [one for one in shown if one["job"] == job.id]
+        assert dispute["reason"] == "not what I asked for"
+        assert json.loads(dispute["input"]) == {"text": "poor work"}
+        assert json.loads(dispute["result"]) == (await market.job(job.id)).result
+        assert dispute["back_at"] is not None
+        words = (await shop.broker.command("disputes")).stdout
+        assert job.id in words
+        assert '"not what I asked for"' in words
+        await shop.broker.command("rule", job.id, "--refund", "--reason", "poor work")
+        await until_status(market, job.id, JobStatus.REFUNDED)
+        assert json.loads((await shop.broker.command("disputes", "--json")).stdout) == []
 
 
 async def test_a_rejected_result_is_refunded_and_taken_back_if_the_operator_says_so(

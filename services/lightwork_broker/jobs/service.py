@@ -233,7 +233,7 @@ class Jobs:
             paid_out = escrow.mode is PaymentMode.ESCROW
             if paid_out and read_invoice(escrow.provider_invoice).is_expired(int(self._clock.now())):
                 raise WrongStatus("the provider's invoice has expired, so it cannot be paid any more: refund")
-            await self.release(job, JobChange.RULED_RELEASE, actor=Actor.OPERATOR)
+            await self.release(job, JobChange.RULED_RELEASE, actor=Actor.OPERATOR, reason=reason)
         else:
             await self._refund(
                 job, JobChange.RULED_REFUND, actor=Actor.OPERATOR, code="ruled_refund", message=reason
@@ -412,14 +412,18 @@ class Jobs:
 
     # --- common -----------------------------------------------------------------------------------------
 
-    async def release(self, job: Job, change: JobChange, *, actor: Actor) -> None:
+    async def release(self, job: Job, change: JobChange, *, actor: Actor, reason: str = "") -> None:
         """Accept a result: the decision and the order to pay are one commit."""
         async with self._database.write() as tx:
-            await self.release_in(tx, job, change, actor=actor)
+            await self.release_in(tx, job, change, actor=actor, reason=reason)
 
-    async def release_in(self, tx: Transaction, job: Job, change: JobChange, *, actor: Actor) -> None:
+    async def release_in(
+        self, tx: Transaction, job: Job, change: JobChange, *, actor: Actor, reason: str = ""
+    ) -> None:
         """Accept a result inside a transaction that is open."""
-        moved = await store.change(tx, job, change, actor=actor, now=self._clock.now(), deadline=None)
+        told: dict[str, JsonValue] = {"reason": reason} if reason else {}
+        now = self._clock.now()
+        moved = await store.change(tx, job, change, actor=actor, now=now, data=told, deadline=None)
         if moved is None:
             raise WrongStatus("the job has moved on meanwhile", hint="read it again")
         await self._escrows.ask_release(tx, job.id)

@@ -318,6 +318,18 @@ async def events_of(tx: Transaction, party: Pubkey, *, after_seq: int, limit: in
     return [_read_event(row) for row in await tx.all(query)]
 
 
+async def newest_event(tx: Transaction, job_id: JobId, *, kind: str) -> JobEvent | None:
+    query = sa.select(_event).where(_event.c.job_id == job_id, _event.c.kind == kind)
+    row = await tx.one(query.order_by(_event.c.seq.desc()).limit(1))
+    return None if row is None else _read_event(row)
+
+
+async def in_status(tx: Transaction, status: JobStatus) -> list[Job]:
+    """Return the jobs in a status, oldest first."""
+    query = sa.select(_job).where(_job.c.status == status.value).order_by(_job.c.id)
+    return [_read(row) for row in await tx.all(query)]
+
+
 async def funded(tx: Transaction, provider: Pubkey, *, now: float, limit: int) -> list[Job]:
     """Return the jobs that an agent may start, oldest first."""
     rows = await tx.all(_FUNDED, the_provider=provider, now=now, most=limit + UNREADABLE_AT_MOST)
