@@ -28,6 +28,7 @@ test: setup ## Every check and every test, real bitcoind and LND included; a mis
 	@scripts/timed.sh types $(MAKE) --no-print-directory types
 	@scripts/timed.sh imports $(MAKE) --no-print-directory imports
 	@scripts/timed.sh compose $(MAKE) --no-print-directory compose
+	@scripts/timed.sh pages $(MAKE) --no-print-directory pages
 	@scripts/timed.sh nodes $(MAKE) --no-print-directory nodes
 	@$(PYTEST) $(ARGS)
 
@@ -61,6 +62,10 @@ packaging: setup ## Editable and wheel installs, a bare environment, the shape o
 .PHONY: docs
 docs: setup ## The snippets and claims of the documents
 	@$(PYTEST) tests/docs $(ARGS)
+
+.PHONY: pages
+pages: setup ## The pages of docs/ as a site in .lightwork/site; a broken link is a failure
+	@$(BIN)/zensical build --strict --clean
 
 .PHONY: contract
 contract: setup nodes ## What every implementation of a port must do, here on real LND

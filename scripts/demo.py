@@ -75,7 +75,7 @@ def _run(
         text = (
             f"No real node can be had on this machine.\n{error}\n"
             "Put bitcoind and lnd on PATH, or see which way is open: lightwork-regtest doctor\n"
-            "A simulated Lightning network, for machines without nodes, is a later part: it does not exist yet."
+            "Without nodes there is a market of play money: lightwork dev --simulated"
         )
         return _tell(error.code, text, exit_code=error.exit_code, as_json=options.as_json)
     except (RegtestError, LightworkError, DemoFailed) as error:

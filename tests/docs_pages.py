@@ -75,7 +75,7 @@ def table_rows(page: str) -> list[tuple[str, ...]]:
     """Return the cells of every row of the page's tables, in order."""
     lines = _FENCE.sub("", page_text(page)).splitlines()
     return [
-        tuple(cell.strip() for cell in line.strip("|").split("|"))
+        tuple(cell.strip().replace("<wbr>", "") for cell in line.strip("|").split("|"))
         for line in lines
         if line.startswith("|") and not set(line) <= set("|-: ")
     ]

@@ -4,15 +4,19 @@ What stands before a block says what it is:
 
     <!-- snippet: file NAME -->             written to NAME (`~` is the reader's home)
     <!-- snippet: run -->                   run in the page's shell; it must succeed
+    <!-- snippet: run after Ctrl-C -->      the same, when all terminals were ended
     <!-- snippet: prints -->                what the block before printed: each line of this stands in it
     <!-- snippet: terminal until URL -->    run in a terminal of its own, until URL answers and to the end
     <!-- snippet: again until URL -->       the newest terminal is ended by Ctrl-C, and then runs this
     <!-- snippet: not run, REASON -->       not run
+
+The ports 8402 and 8403 of a page are taken as two that are free, so that pages can be played side by side.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -67,13 +71,14 @@ class PageSession:
         where: Path | None = None,
         more: Mapping[str, str] | None = None,
         seconds: float = RUN_SECONDS,
+        ready_seconds: float = READY_SECONDS,
     ) -> None:
         self.page = page
         self.folder = folder
         self._where = where or folder
-        self._seconds = seconds
+        self._seconds, self._ready_seconds = seconds, ready_seconds
         (folder / "home").mkdir()
-        self.port = free_port()
+        self.port, self._second_port = free_port(), free_port()
         self.env = surroundings(folder, port=self.port, **(more or {}))
         self._terminals: list[subprocess.Popen[bytes]] = []
         self.output = ""
@@ -83,24 +88,30 @@ class PageSession:
         """Do what the page says, from top to bottom."""
         try:
             for number, fence in enumerate(fences(self.page)):
-                kind, _, rest = fence.marker.partition(" ")
+                kind, _, rest = self._on_free_ports(fence.marker).partition(" ")
+                code = self._on_free_ports(fence.code)
                 match kind:
                     case "file":
                         file = self._file(rest)
                         file.parent.mkdir(parents=True, exist_ok=True)
-                        file.write_text(fence.code)
+                        file.write_text(code)
                     case "run":
-                        self._run(fence.code)
+                        if rest == "after Ctrl-C":
+                            self.close()
+                        self._run(code)
                     case "prints":
-                        self._compare(fence.code)
+                        self._compare(code)
                     case "terminal" | "again":
                         if kind == "again":
                             self._end_newest()
-                        self._open(fence.code, ready=rest.removeprefix("until ").strip(), number=number)
+                        self._open(code, ready=rest.removeprefix("until ").strip(), number=number)
                     case _:
                         continue
         finally:
             self.close()
+
+    def _on_free_ports(self, text: str) -> str:
+        return re.sub(r"\b8403\b", str(self._second_port), re.sub(r"\b8402\b", str(self.port), text))
 
     def _file(self, name: str) -> Path:
         return self.folder / "home" / name[2:] if name.startswith("~/") else self._where / name
@@ -168,12 +179,11 @@ class PageSession:
                 start_new_session=True,
             )
         self._terminals.append(process)
-        url = ready.replace("http://127.0.0.1:8402", f"http://127.0.0.1:{self.port}")
-        deadline = time.monotonic() + READY_SECONDS
+        deadline = time.monotonic() + self._ready_seconds
         with httpx2.Client(trust_env=False, timeout=5) as client:
-            while not _answers(client, url):
+            while not _answers(client, ready):
                 assert process.poll() is None, f"{code} ended:\n{log.read_text()}"
-                assert time.monotonic() < deadline, f"{url} does not answer:\n{log.read_text()}"
+                assert time.monotonic() < deadline, f"{ready} does not answer:\n{log.read_text()}"
                 process_pause()
 
     def _in_new_terminal(self, code: str) -> str:

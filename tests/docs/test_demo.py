@@ -219,7 +219,7 @@ def test_a_machine_without_nodes_is_told_why_and_is_left_clean(tmp_path: Path) -
     done = subprocess.run([sys.executable, script], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 3
     assert "LIGHTWORK_BITCOIND is not set" in done.stderr
-    assert "does not exist yet" in done.stderr
+    assert "lightwork dev --simulated" in done.stderr
     assert not (tmp_path / "regtest" / "demo").exists()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from docs_pages import PAGES, REPOSITORY, commands, fences, inline_codes, links
 
-GROUPS = frozenset({"broker", "jobs", "listings"})
+GROUPS = frozenset({"broker", "jobs", "listings", "sign", "webhooks"})
 BIN = Path(sys.executable).parent
 
 

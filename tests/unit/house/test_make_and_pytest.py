@@ -38,7 +38,7 @@ def test_tests_without_nodes_run_before_those_with_nodes() -> None:
     "target",
     [
         "demo", "test", "setup", "lint", "types", "imports", "unit", "contract", "regtest", "e2e",
-        "packaging", "docs", "bench", "clean", "lock", "up", "down",
+        "packaging", "docs", "pages", "bench", "clean", "lock", "up", "down",
     ],
 )  # fmt: skip
 def test_make_help_tells_of_every_target(target: str) -> None:
