@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from databases import Backup, Template, WrappedDatabase
+from databases import Backup, Template
 from escrow_checks import Auditor, Books
 from escrow_story import BUYER, Op, Story, open_story
 from escrow_world import (
@@ -23,19 +23,19 @@ from escrow_world import (
 )
 from fast_folder import fast_folder
 from faulty_node import HOLD_EXPIRY_DELTA, OWN_NODE, Fault, FaultyNode, Outcome, Port
+from late_database import LateDatabase
 
 from lightwork_broker.clock import Ids
-from lightwork_broker.db.engine import Transaction
 from lightwork_broker.db.place import open_database
 from lightwork_broker.errors import WrongStatus
 from lightwork_broker.escrow.reconcile import Reconciler, RecoveryFailed
 from lightwork_broker.escrow.service import EscrowService
 from lightwork_broker.escrow.wrap import invoice_seconds, plan_timers
 from lightwork_broker.jobs.service import Jobs
-from lightwork_broker.lightning.ports import NodeSummary, PayoutFailure
+from lightwork_broker.lightning.ports import InvoiceState, NodeSummary, PayoutFailure
 from lightwork_broker.signals import Signals
 from lightwork_contracts.ids import JobId, PaymentHash
-from lightwork_contracts.status import JobStatus
+from lightwork_contracts.status import Acceptance, JobStatus
 
 OTHER_NODE = "03" + "22" * 32
 AUTO, REVIEW = 0, 1
@@ -224,6 +224,51 @@ async def test_an_invoice_that_an_older_database_takes_for_unpaid_ends_settled(w
     _check_end(world)
 
 
+async def test_a_database_from_before_the_hold_invoice_ends_settled(world: World) -> None:
+    """The node refuses the hold invoice, as it has settled one under this hash: the job was paid for."""
+    broker = world.working(0)
+    assert broker is not None
+    quote = await world.add_quote(broker, acceptance=Acceptance.AUTO)
+    world.node.faults = [("add_hold", Fault.CRASH_BEFORE)]
+    await world.ask(broker, broker.jobs.hire(BUYER, quote), name="hire")
+    backup = Backup(world.place)
+    await world.start(0)
+    books = Books(world.place)
+    story = Story(world, books, Auditor(books, world.node))
+    await _play(story, Op("pay"), Op("lease"))
+    job = _job(story)
+    books.close()
+    await _deliver(world, job)
+    _check_end(world)
+    await world.stop(0)
+    backup.restore()
+    assert _read(world, "SELECT state FROM escrow") == [{"state": "created"}]
+    await world.start(0)
+    _check_end(world)
+
+
+async def test_an_older_database_does_not_refund_while_the_payout_it_forgot_is_under_way(
+    world: World,
+) -> None:
+    job = await _hire_and_lease(world)
+    payment_hash = PaymentHash(job["payment_hash"])
+    backup = Backup(world.place)
+    world.node.outcomes[payment_hash] = [Outcome()]
+    await _deliver(world, job)
+    assert _read(world, "SELECT state FROM escrow") == [{"state": "forwarding"}]
+    await world.stop(0)
+    backup.restore()
+    world.clock.time += WORK_SECONDS + 1
+    await world.start(0)
+    broker = world.working(0)
+    assert broker is not None
+    await world.ask(broker, broker.jobs.tick(), name="tick")
+    assert world.node.holds[payment_hash].state is InvoiceState.ACCEPTED
+    world.node.resolve(payment_hash, Outcome(fee_msat=1))
+    await world.ask(broker, broker.reconciler.sweep(), name="sweep")
+    _check_end(world)
+
+
 # --- H2: refused attempts, not time, end a payout -------------------------------------------------------------
 
 
@@ -327,22 +372,6 @@ def test_the_invoice_that_is_asked_for_outlives_the_last_moment_to_pay_it(
 
 
 # --- H4, H20: what was decided on an older state does not meet a newer one ------------------------------------
-
-
-class LateDatabase(WrappedDatabase):
-    """A broker's database whose turn to write comes only when a test says so."""
-
-    def __init__(self, place: str) -> None:
-        super().__init__(open_database(place))
-        self.turn = asyncio.Event()
-        self.waiting = asyncio.Event()
-
-    @asynccontextmanager
-    async def write(self) -> AsyncGenerator[Transaction]:
-        self.waiting.set()
-        await self.turn.wait()
-        async with self._inner.write() as tx:
-            yield tx
 
 
 @asynccontextmanager

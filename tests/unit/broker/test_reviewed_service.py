@@ -254,6 +254,14 @@ async def test_a_broker_without_the_permission_to_cancel_does_not_start(tmp_path
             pass
 
 
+async def test_a_broker_whose_recovery_gets_no_answer_does_not_start(story: Story) -> None:
+    await _play(story, Op("hire"), Op("pay"), Op("kill"), Op("node_down"), Op("start"))
+    # What it owes could not be compared with its node, so it serves nobody.
+    assert story.world.brokers == [None]
+    await _play(story, Op("node_up"), Op("start"))
+    assert story.world.working(0) is not None
+
+
 class Unsynced(Port):
     async def summary(self) -> NodeSummary:
         return replace(await super().summary(), synced_to_chain=False)

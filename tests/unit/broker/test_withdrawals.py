@@ -302,3 +302,29 @@ async def test_what_has_ended_is_not_ended_again_by_one_who_read_it_before(world
     async with world.database.write() as tx:
         assert await store.change(tx, stale, E.FAILED, now=world.clock.now(), failure="no_route") is None
     assert [w.status for w in await world.withdrawals()] == [S.PAID]
+
+
+async def test_many_who_ask_at_once_take_the_balance_once(world: WithdrawalWorld) -> None:
+    both = [world.accounts[0], world.start()]
+    invoices = [await world.invoice(sats(600)) for _ in range(6)]
+    asked = [
+        both[number % 2].withdraw(AGENT, invoice=invoice, max_fee_msat=sats(2), key=None)
+        for number, invoice in enumerate(invoices)
+    ]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(answer) for answer in answers if isinstance(answer, Exception)] == [BalanceTooLow] * 5
+    await world.settle_down()
+    assert await world.owed() == OWED - sats(600) - FEE
+
+
+async def test_a_closed_gate_holds_a_withdrawal_back_and_an_open_one_lets_it_go_on(
+    world: WithdrawalWorld,
+) -> None:
+    world.gate.close("the books do not hold")
+    assert await _ask(world, await world.invoice(sats(10))) is S.PAYING
+    await world.sweep()
+    assert (await world.payee_has(), await world.owed()) == (0, OWED - sats(12))
+    world.gate.open()
+    await world.sweep()
+    assert [w.status for w in await world.withdrawals()] == [S.PAID]
+    assert await world.payee_has() == sats(10)

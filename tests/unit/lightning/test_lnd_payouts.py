@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import grpc
 import grpc.aio
 import pytest
-from lndgrpc.compiled import lightning_pb2
+from lndgrpc.compiled import lightning_pb2, router_pb2
 
 from lightwork_broker.lightning.lnd_connection import LndSettings
 from lightwork_broker.lightning.lnd_payouts import LndPayouts
@@ -50,6 +50,7 @@ class ScriptedConnection:
     send: Sequence[Answer]
     track: Sequence[Answer]
     asked: list[str] = field(default_factory=list)
+    told: list[object] = field(default_factory=list)
     settings: LndSettings = field(
         default_factory=lambda: LndSettings(address="", tls_cert=Path(), macaroon=Path())
     )
@@ -59,6 +60,7 @@ class ScriptedConnection:
     ) -> AsyncGenerator[lightning_pb2.Payment, None]:
         name = method(STUBS)
         self.asked.append(name)
+        self.told.append(message)
         for answer in self.send if name == "send" else self.track:
             if isinstance(answer, grpc.aio.AioRpcError):
                 raise answer
@@ -122,3 +124,15 @@ async def test_waiting_goes_on_over_a_lost_stream_until_the_time_is_up() -> None
     outcome = await LndPayouts(connection).wait(HASH, 0.6)
     assert outcome.status is PayoutStatus.UNKNOWN
     assert len(connection.asked) > 1
+
+
+async def test_lnd_is_told_every_limit_of_a_payment() -> None:
+    connection = ScriptedConnection([PAID], [])
+    await LndPayouts(connection).pay(
+        invoice="lnbcrt1", payment_hash=HASH, fee_limit_msat=Msat(1_234), cltv_limit=107, timeout_seconds=5
+    )
+    (message,) = connection.told
+    assert isinstance(message, router_pb2.SendPaymentRequest)
+    assert (message.payment_request, message.fee_limit_msat) == ("lnbcrt1", 1_234)
+    assert (message.cltv_limit, message.timeout_seconds, message.fee_limit_sat) == (107, 5, 0)
+    assert not message.allow_self_payment

@@ -1,0 +1,142 @@
+"""The payout of an escrow: when it may begin, how long it may be out, and what ends it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from databases import Template
+from escrow_story import Op, Story, open_story
+from escrow_world import LIMITS, PREIMAGES
+from faulty_node import Fault, Outcome, Port
+from late_database import SlowDatabase
+
+from lightwork_broker.escrow.payout import SPARE_ROUTE_BLOCKS
+from lightwork_broker.escrow.service import EscrowService
+from lightwork_broker.lightning.conclusion import STALE_SECONDS
+from lightwork_broker.lightning.ports import NodeSummary, PayoutFailure
+from lightwork_contracts.ids import JobId, PaymentHash
+
+
+@pytest.fixture
+async def story(template: Template) -> AsyncGenerator[Story]:
+    async with open_story(template, brokers=1) as opened:
+        yield opened
+
+
+async def _play(story: Story, *script: Op) -> None:
+    for op in script:
+        assert await story.play(op) == [], op
+
+
+def _job(story: Story) -> dict[str, Any]:
+    job = story.job(0)
+    assert job is not None
+    return job
+
+
+def _escrow(story: Story) -> dict[str, Any]:
+    return story.books.rows("SELECT * FROM escrow")[0]
+
+
+async def _until_working(story: Story) -> PaymentHash:
+    await _play(story, Op("hire"), Op("pay"), Op("lease"))
+    return PaymentHash(_job(story)["payment_hash"])
+
+
+async def _until_releasing(story: Story) -> PaymentHash:
+    """Have the payout ordered while the node is away, and bring the node back."""
+    payment_hash = await _until_working(story)
+    await _play(story, Op("node_down"), Op("deliver"), Op("node_up"))
+    assert _escrow(story)["state"] == "releasing"
+    return payment_hash
+
+
+class Unsynced(Port):
+    async def summary(self) -> NodeSummary:
+        return replace(await super().summary(), synced_to_chain=False)
+
+
+@asynccontextmanager
+async def _escrows(story: Story, node: Port, *, stands_still: float = 0) -> AsyncGenerator[EscrowService]:
+    """One more broker's escrows; after each of its commits so many seconds pass."""
+    clock = story.world.clock
+
+    def meanwhile() -> None:
+        clock.time += stands_still
+
+    database = SlowDatabase(story.world.place, meanwhile=meanwhile)
+    service = EscrowService(database=database, node=node, clock=clock, limits=LIMITS, preimages=PREIMAGES)
+    broker = story.world.working(0)
+    assert broker is not None
+    service.attach(broker.jobs)
+    try:
+        yield service
+    finally:
+        await service.close()
+        await database.close()
+
+
+async def test_the_node_must_say_again_after_a_while_that_nothing_was_paid(story: Story) -> None:
+    await _until_working(story)
+    lost = ("pay", Fault.LOST_BEFORE)
+    story.world.node.faults = [lost, lost]
+    await _play(story, Op("deliver"), Op("sweep"))
+    story.world.clock.time += 31
+    # A node that was stopped may answer a look-up before it reads the payment that waits in its socket.
+    await _play(story, Op("sweep"), Op("sweep"), Op("sweep"))
+    assert (_escrow(story)["state"], _escrow(story)["attempts"]) == ("forwarding", 2)
+    story.world.clock.time += 11
+    await _play(story, Op("sweep"))
+    assert _escrow(story)["state"] == "releasing"
+    assert await story.heal(diligent=True) == []
+    assert _escrow(story)["state"] == "settled"
+
+
+async def test_a_broker_that_stood_still_after_its_intent_does_not_pay_any_more(story: Story) -> None:
+    payment_hash = await _until_releasing(story)
+    node = Port(story.world.node)
+    async with _escrows(story, node, stands_still=STALE_SECONDS + 1) as service:
+        await service.drive(JobId(_job(story)["id"]))
+    # Somebody may have found meanwhile that nobody called, so it is not for this one to call.
+    assert payment_hash not in story.world.node.payments
+    assert await story.heal(diligent=True) == []
+    assert _escrow(story)["state"] == "settled"
+
+
+async def test_a_payout_is_locked_for_no_more_blocks_than_its_route_needs(story: Story) -> None:
+    await _play(story, Op("hire"))
+    payment_hash = PaymentHash(_job(story)["payment_hash"])
+    node = story.world.node
+    node.holds[payment_hash].cltv_blocks += 500  # the buyer may lock it for longer than it was asked to
+    node.outcomes[payment_hash] = [Outcome()]
+    await _play(story, Op("pay"), Op("lease"), Op("deliver"))
+    locked = node.payments[payment_hash].expiry_height - node.height
+    assert locked == _escrow(story)["outgoing_cltv_blocks"] + SPARE_ROUTE_BLOCKS
+
+
+async def test_nobody_is_paid_by_a_node_that_does_not_know_the_present_height(story: Story) -> None:
+    payment_hash = await _until_releasing(story)
+    async with _escrows(story, Unsynced(story.world.node)) as service:
+        await service.drive(JobId(_job(story)["id"]))
+    assert payment_hash not in story.world.node.payments
+    assert _escrow(story)["state"] == "releasing"
+    story.world.clock.time += 2
+    await _play(story, Op("sweep"))
+    assert _escrow(story)["state"] == "settled"
+
+
+async def test_a_payout_that_failed_is_tried_again_when_its_time_has_come(story: Story) -> None:
+    payment_hash = await _until_working(story)
+    story.world.node.outcomes[payment_hash] = [Outcome(failure=PayoutFailure.NO_ROUTE)]
+    await _play(story, Op("deliver"))
+    assert _escrow(story)["state"] == "releasing"
+    broker = story.world.working(0)
+    assert broker is not None
+    story.world.clock.time += 2
+    await broker.reconciler.retry_due()
+    await story.world.calm()
+    assert _escrow(story)["state"] == "settled"

@@ -1,0 +1,142 @@
+"""Whose result counts, and that it is the one whose hash was told."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+from databases import Template
+from escrow_story import BUYER, PROVIDER, Op, Story, open_story
+from escrow_world import LEASE_SECONDS, Broker
+from late_database import LateDatabase
+
+from lightwork_broker.errors import LeaseLost
+from lightwork_broker.jobs.queue import WorkQueue
+from lightwork_broker.jobs.service import Jobs
+from lightwork_broker.signals import Signals
+from lightwork_contracts.signed.canonical import canonical_json
+from lightwork_contracts.wire.jobs import JobForBuyer
+
+AUTO, REVIEW = 0, 1
+
+
+@pytest.fixture
+async def story(template: Template) -> AsyncGenerator[Story]:
+    async with open_story(template, brokers=1) as opened:
+        yield opened
+
+
+async def _play(story: Story, *script: Op) -> None:
+    for op in script:
+        assert await story.play(op) == [], op
+
+
+def _broker(story: Story) -> Broker:
+    broker = story.world.working(0)
+    assert broker is not None
+    return broker
+
+
+def _job(story: Story) -> dict[str, Any]:
+    job = story.job(0)
+    assert job is not None
+    return job
+
+
+async def _until_working(story: Story, acceptance: int = AUTO) -> dict[str, Any]:
+    await _play(story, Op("hire", number=acceptance), Op("pay"), Op("lease"))
+    job = _job(story)
+    assert (job["status"], job["epoch"]) == ("working", 1)
+    return job
+
+
+async def _lose_lease(story: Story) -> None:
+    story.world.clock.time += LEASE_SECONDS + 1
+    await _play(story, Op("tick"))
+    assert _job(story)["status"] == "funded"
+
+
+async def _seen_by_buyer(story: Story) -> JobForBuyer:
+    broker = _broker(story)
+    view = await broker.reader.view(BUYER, await broker.jobs.get(_job(story)["id"]))
+    assert isinstance(view, JobForBuyer)
+    return view
+
+
+def _late_queue(story: Story, database: LateDatabase) -> WorkQueue:
+    broker, clock = _broker(story), story.world.clock
+    jobs: Jobs = broker.jobs
+    return WorkQueue(
+        database=database,
+        clock=clock,
+        signals=Signals(),
+        market=broker.market,
+        quotes=broker.quotes,
+        jobs=jobs,
+        lease_seconds=LEASE_SECONDS,
+    )
+
+
+async def test_a_delivery_that_a_new_lease_has_overtaken_is_refused(story: Story) -> None:
+    job = await _until_working(story)
+    database = LateDatabase(story.world.place)
+    try:
+        queue = _late_queue(story, database)
+        delivering = asyncio.create_task(
+            queue.deliver(PROVIDER, job["id"], epoch=1, result="of the first run")
+        )
+        await asyncio.wait_for(database.waiting.wait(), 5)
+        await _lose_lease(story)
+        await _play(story, Op("lease"))
+        database.turn.set()
+        with pytest.raises(LeaseLost):
+            await asyncio.wait_for(delivering, 5)
+    finally:
+        await database.close()
+    job = _job(story)
+    assert (job["status"], job["epoch"], job["result"]) == ("working", 2, None)
+
+
+async def test_each_lease_has_a_number_of_its_own(story: Story) -> None:
+    job = await _until_working(story)
+    await _lose_lease(story)
+    await _play(story, Op("lease"))
+    assert _job(story)["epoch"] == 2
+    until = _job(story)["lease_until"]
+    story.world.clock.time += 5
+    queue = _broker(story).queue
+    beat = await queue.heartbeat(PROVIDER, job["id"], epoch=1, progress=0.9, note="still at it")
+    assert beat.stop
+    assert (_job(story)["lease_until"], _job(story)["progress"]) == (until, None)
+    assert not (await queue.heartbeat(PROVIDER, job["id"], epoch=2, progress=0.1, note=None)).stop
+    with pytest.raises(LeaseLost):
+        await queue.fail(PROVIDER, job["id"], epoch=1, code="failed", message="gave up")
+    assert _job(story)["status"] == "working"
+
+
+async def test_the_hash_that_is_told_is_that_of_the_result_that_is_shown(story: Story) -> None:
+    job = await _until_working(story, REVIEW)
+    await _broker(story).queue.deliver(PROVIDER, job["id"], epoch=1, result="größer als “eins” ✓")
+    delivered = await _seen_by_buyer(story)
+    assert (delivered.status, delivered.result) == ("delivered", "größer als “eins” ✓")
+    digest = hashlib.sha256(canonical_json(delivered.result)).hexdigest()
+    assert delivered.result_hash == digest
+    events = story.books.rows("SELECT data FROM job_event WHERE kind = 'job.delivered'")
+    assert [digest in row["data"] for row in events] == [True]
+    await _play(story, Op("accept"))
+    settled = await _seen_by_buyer(story)
+    assert (settled.status, settled.result, settled.result_hash) == ("settled", delivered.result, digest)
+
+
+async def test_another_result_after_the_first_is_refused_and_the_first_one_stays(story: Story) -> None:
+    job = await _until_working(story, REVIEW)
+    queue = _broker(story).queue
+    await queue.deliver(PROVIDER, job["id"], epoch=1, result="first")
+    with pytest.raises(LeaseLost):
+        await queue.deliver(PROVIDER, job["id"], epoch=1, result="second")
+    await queue.deliver(PROVIDER, job["id"], epoch=1, result="first")
+    assert (await _seen_by_buyer(story)).result == "first"
+    assert len(story.books.rows("SELECT seq FROM job_event WHERE kind = 'job.delivered'")) == 1
