@@ -150,6 +150,9 @@ class Auditor:
             accounts[row["account"]] += row["amount_msat"]
         if any(sums.values()):
             self._breach("I1 a ledger transaction does not balance")
+        for row in self.books.rows("SELECT key, cause FROM ledger_transaction"):
+            if row["key"].partition(":")[2] not in row["cause"]:
+                self._breach(f"I7 the posting {row['key']} says {row['cause']!r}, not what caused it")
         gain = accounts["assets:node"]
         owed = {
             f"balance:{row['credited_to']}": -sum(
@@ -184,6 +187,9 @@ class Auditor:
         payment_hash = PaymentHash(row["payment_hash"])
         state, status = row["state"], job["status"]
         self._check_quote(row, job)
+        claims = self.books.rows("SELECT purpose FROM payment_claim WHERE payment_hash = ?", payment_hash)
+        if claims != ([] if _is_credit(row) else [{"purpose": f"escrow:{row['id']}"}]):
+            self._breach(f"I23 the provider's hash is claimed by {claims}, not by {row['id']}")
         if status not in STATUSES_OF_ESCROW[state]:
             self._breach(f"the job is {status} while its escrow is {state}")
         if _is_credit(row):

@@ -321,6 +321,8 @@ class Story:
                 view = await broker.reader.view(party, job)
                 if secret in view.model_dump_json():
                     self.world.surprises.append("I20 a view shows the preimage before the settlement")
+            if secret in str(self.books.rows("SELECT data FROM job_event WHERE job_id = ?", row["id"])):
+                self.world.surprises.append("I20 an event tells the preimage before the settlement")
 
     # --- the end ----------------------------------------------------------------------------------------
 
