@@ -87,6 +87,10 @@ kill-matrix: setup ## Each step of each flow, {broker, LND, database} killed, on
 kill-matrix-regtest: setup nodes ## The same on real bitcoind and LND, hours of it (ARGS="--every 20" for a part)
 	@PYTHONPATH=tests $(BIN)/python -m kill_matrix.run_regtest $(ARGS)
 
+.PHONY: mutants
+mutants: setup ## One rule of the code broken at a time, and the test that must notice (ARGS="--invariant I13")
+	@PYTHONPATH=tests $(BIN)/python -m mutants.run $(ARGS)
+
 .PHONY: chaos
 chaos: setup nodes ## Real nodes, agents at work, and broker, LND and bitcoind killed at random (ARGS="--minutes 3 --seed 7")
 	@PYTHONPATH=tests $(BIN)/python -m chaos.run $(ARGS)

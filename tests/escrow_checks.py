@@ -41,6 +41,7 @@ class Auditor:
     breaches: list[str] = field(default_factory=list[str])
     checked_events: int = 0
     checked_job_events: int = 0
+    checked_postings: int = 0
     states: dict[str, str] = field(default_factory=dict[str, str])
     statuses: dict[str, str] = field(default_factory=dict[str, str])
     excused: set[PaymentHash] = field(default_factory=set[PaymentHash])
@@ -124,6 +125,8 @@ class Auditor:
         self._check_node()
         escrows = self.books.rows("SELECT * FROM escrow")
         self._check_ledger(escrows)
+        self._check_causes()
+        self._check_claims(escrows)
         jobs = {row["id"]: row for row in self.books.rows("SELECT * FROM job")}
         for row in escrows:
             self._check_escrow(row, jobs[row["id"]])
@@ -150,9 +153,6 @@ class Auditor:
             accounts[row["account"]] += row["amount_msat"]
         if any(sums.values()):
             self._breach("I1 a ledger transaction does not balance")
-        for row in self.books.rows("SELECT key, cause FROM ledger_transaction"):
-            if row["key"].partition(":")[2] not in row["cause"]:
-                self._breach(f"I7 the posting {row['key']} says {row['cause']!r}, not what caused it")
         gain = accounts["assets:node"]
         owed = {
             f"balance:{row['credited_to']}": -sum(
@@ -183,13 +183,26 @@ class Auditor:
         if gain != self.node.balances["broker"]:
             self._breach(f"I10 the ledger explains {gain} msat, the node has {self.node.balances['broker']}")
 
+    def _check_causes(self) -> None:
+        for row in self.books.rows(
+            f"SELECT id, key, cause FROM ledger_transaction WHERE id > {self.checked_postings} ORDER BY id"
+        ):
+            self.checked_postings = row["id"]
+            if row["key"].partition(":")[2] not in row["cause"]:
+                self._breach(f"I7 the posting {row['key']} says {row['cause']!r}, not what caused it")
+
+    def _check_claims(self, escrows: Rows) -> None:
+        claims = {
+            row["payment_hash"]: row["purpose"] for row in self.books.rows("SELECT * FROM payment_claim")
+        }
+        for row in escrows:
+            if claims.get(row["payment_hash"]) != (None if _is_credit(row) else f"escrow:{row['id']}"):
+                self._breach(f"I23 the hash of {row['id']} is claimed for {claims.get(row['payment_hash'])}")
+
     def _check_escrow(self, row: dict[str, Any], job: dict[str, Any]) -> None:
         payment_hash = PaymentHash(row["payment_hash"])
         state, status = row["state"], job["status"]
         self._check_quote(row, job)
-        claims = self.books.rows("SELECT purpose FROM payment_claim WHERE payment_hash = ?", payment_hash)
-        if claims != ([] if _is_credit(row) else [{"purpose": f"escrow:{row['id']}"}]):
-            self._breach(f"I23 the provider's hash is claimed by {claims}, not by {row['id']}")
         if status not in STATUSES_OF_ESCROW[state]:
             self._breach(f"the job is {status} while its escrow is {state}")
         if _is_credit(row):

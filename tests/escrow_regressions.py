@@ -46,12 +46,17 @@ def hire(*, review: bool = False, credit: bool = False) -> Op:
 
 PAID = (Op("pay"), Op("lease"))
 WAIT = {31: Op("wait", number=9), 61: Op("wait", number=10), 121: Op("wait", number=11)}
+THIRTY_BLOCKS, MANY_BLOCKS = 6, 7
 SWEEP, SWEEP_OF_OTHER = Op("sweep"), Op("sweep", broker=1)
 LATER = (WAIT[31], SWEEP, WAIT[31], SWEEP, WAIT[31], SWEEP)
 
 SCRIPTS = (
     Script("a job", (hire(), *PAID, Op("deliver")), frozenset({"settled"})),
-    Script("a job on credit", (hire(credit=True), *PAID, Op("deliver")), frozenset({"settled"})),
+    Script(
+        "a job on credit",
+        (hire(credit=True), Op("pay"), SWEEP, Op("lease"), SWEEP, Op("deliver")),
+        frozenset({"settled"}),
+    ),
     Script(
         "a rejected job",
         (hire(review=True), *PAID, Op("deliver"), Op("reject"), Op("rule", number=1)),
@@ -81,6 +86,23 @@ SCRIPTS = (
             *(Op("node_down"), WAIT[121], SWEEP, WAIT[121], SWEEP, WAIT[121], SWEEP, Op("node_up"), SWEEP),
         ),
         frozenset({"forwarding", "settled"}),
+    ),
+    Script(
+        "a payout is stuck for minutes",
+        (
+            *(hire(), *PAID, Op("plan", number=IS_STUCK), Op("deliver")),
+            *(WAIT[121], SWEEP, WAIT[121], SWEEP, WAIT[31], SWEEP),
+        ),
+        frozenset({"forwarding", "settled"}),
+    ),
+    Script(
+        "another broker looks for a payout that is on its way, and blocks pass",
+        (
+            *(hire(), *PAID, fault("pay", Fault.SLOW_BEFORE), Op("deliver"), SWEEP_OF_OTHER),
+            *(Op("mine", number=THIRTY_BLOCKS), Op("wait", number=2), SWEEP_OF_OTHER),
+        ),
+        frozenset({"forwarding", "settled"}),
+        brokers=2,
     ),
     Script(
         "a broker is killed after the provider was paid",
@@ -115,19 +137,19 @@ SCRIPTS = (
     ),
     Script(
         "blocks come in a burst while a job is worked on",
-        (hire(), *PAID, Op("mine", number=7)),
+        (hire(), *PAID, Op("mine", number=MANY_BLOCKS)),
         frozenset({"canceled"}),
         diligent=False,
     ),
     Script(
         "the node gives the money back while no broker runs",
-        (hire(), *PAID, Op("kill"), Op("mine", number=7), Op("start")),
+        (hire(), *PAID, Op("kill"), Op("mine", number=MANY_BLOCKS), Op("start")),
         frozenset({"returned"}),
         diligent=False,
     ),
     Script(
         "the node gives back what was delivered",
-        (hire(review=True), *PAID, Op("deliver"), Op("kill"), Op("mine", number=7), Op("start")),
+        (hire(review=True), *PAID, Op("deliver"), Op("kill"), Op("mine", number=MANY_BLOCKS), Op("start")),
         frozenset({"returned"}),
         diligent=False,
     ),

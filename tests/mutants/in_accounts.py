@@ -1,0 +1,180 @@
+"""Mistakes in what the broker owes agents, and in withdrawals."""
+
+from __future__ import annotations
+
+from mutants.mutation import BROKER, UNIT, Mutation
+
+SERVICE = f"{BROKER}/accounts/service.py"
+STORE = f"{BROKER}/accounts/store.py"
+WITHDRAWALS = f"{UNIT}/test_withdrawals.py"
+NO_ANSWER = f"{WITHDRAWALS}::test_an_answer_that_does_not_come_fails_nothing_and_gives_nothing_back"
+CREDIT = f"{UNIT}/test_credit_stories.py"
+
+IN_ACCOUNTS = (
+    Mutation(
+        name="the routing of a withdrawal is not part of what it needs",
+        file=SERVICE,
+        old="if withdrawal.reserved_msat > free:",
+        new="if withdrawal.amount_msat > free:",
+        breaks=("I4",),
+        caught_by=f"{WITHDRAWALS}::test_all_of_the_balance_and_not_a_msat_more_can_be_taken[sqlite]",
+    ),
+    Mutation(
+        name="a withdrawal is paid before anything is reserved for it",
+        file=SERVICE,
+        old="            await ledger.post(tx, reserve, now=int(now))\n",
+        new="",
+        breaks=("I4",),
+        caught_by=f"{WITHDRAWALS}::test_what_is_under_way_cannot_be_taken_a_second_time[sqlite]",
+    ),
+    Mutation(
+        name="the balance is checked before the transaction that takes from it",
+        file=SERVICE,
+        old="        async with self._database.write() as tx:\n"
+        "            known = None if key is None else await store.by_key(tx, agent, key)\n"
+        "            if known is not None:\n"
+        "                if (known.invoice, known.max_fee_msat) != (invoice, max_fee_msat):\n"
+        '                    raise IdempotencyConflict("this Idempotency-Key was used for another withdrawal")\n'
+        "                return known\n"
+        "            await self._require_room(tx, withdrawal)\n",
+        new="        async with self._database.read() as tx:\n"
+        "            known = None if key is None else await store.by_key(tx, agent, key)\n"
+        "            if known is not None:\n"
+        "                if (known.invoice, known.max_fee_msat) != (invoice, max_fee_msat):\n"
+        '                    raise IdempotencyConflict("this Idempotency-Key was used for another withdrawal")\n'
+        "                return known\n"
+        "            await self._require_room(tx, withdrawal)\n"
+        "        async with self._database.write() as tx:\n",
+        breaks=("I4",),
+        caught_by=f"{WITHDRAWALS}::test_many_who_ask_at_once_take_the_balance_once[sqlite]",
+    ),
+    Mutation(
+        name="another withdrawal under a used key is taken for the first one",
+        file=SERVICE,
+        old="if (known.invoice, known.max_fee_msat) != (invoice, max_fee_msat):",
+        new="if known.agent != agent:",
+        breaks=("I6",),
+        caught_by=f"{WITHDRAWALS}::test_the_same_key_gives_the_same_withdrawal_and_another_body_is_a_conflict[sqlite]",
+    ),
+    Mutation(
+        name="the key of a withdrawal is ignored",
+        file=SERVICE,
+        old="known = None if key is None else await store.by_key(tx, agent, key)",
+        new="known = None",
+        breaks=("I6",),
+        caught_by=f"{WITHDRAWALS}::test_the_same_key_gives_the_same_withdrawal_and_another_body_is_a_conflict[sqlite]",
+    ),
+    Mutation(
+        name="withdrawals pass a closed gate",
+        file=SERVICE,
+        old="        if self._gate.is_closed:\n",
+        new="        if self._gate.is_closed and withdrawal.unknown_since is not None:\n",
+        breaks=("I10",),
+        caught_by=f"{WITHDRAWALS}::test_a_closed_gate_holds_a_withdrawal_back_and_an_open_one_lets_it_go_on[sqlite]",
+    ),
+    Mutation(
+        name="a withdrawal may spend its amount on routing",
+        file=SERVICE,
+        old="fee_limit_msat=withdrawal.max_fee_msat,",
+        new="fee_limit_msat=withdrawal.amount_msat,",
+        breaks=("I16",),
+        caught_by=f"{WITHDRAWALS}::test_a_withdrawal_that_fails_for_good_is_owed_again_to_the_msat[sqlite]",
+    ),
+    Mutation(
+        name="the hash of a job's invoice can be withdrawn to",
+        file=SERVICE,
+        old='if not await ledger.claim(tx, withdrawal.payment_hash, purpose=f"withdrawal:{withdrawal.id}"):',
+        new='if await ledger.claim(tx, withdrawal.payment_hash, purpose=f"withdrawal:{withdrawal.id}") is None:',
+        breaks=("I11", "I23"),
+        caught_by=f"{WITHDRAWALS}::test_the_hash_of_a_providers_invoice_that_guards_a_job_cannot_be_withdrawn_to[sqlite]",
+    ),
+    Mutation(
+        name="a withdrawal without an answer is given back",
+        file=SERVICE,
+        old='            log.critical("withdrawal.permission_missing", withdrawal=withdrawal.id)\n'
+        "            return\n",
+        new='            log.critical("withdrawal.permission_missing", withdrawal=withdrawal.id)\n'
+        "            return\n"
+        "        if seen.status is PayoutStatus.UNKNOWN:\n"
+        "            seen = Payout(\n"
+        "                status=PayoutStatus.FAILED,\n"
+        "                payment_hash=withdrawal.payment_hash,\n"
+        "                failure=PayoutFailure.TIMEOUT,\n"
+        "            )\n",
+        breaks=("I28",),
+        caught_by=f"{NO_ANSWER}[sqlite-the call has its effect, and nobody can say which]",
+    ),
+    Mutation(
+        name="a withdrawal is ended whatever became of it by now",
+        file=STORE,
+        old=".where(_withdrawal.c.id == withdrawal.id, _withdrawal.c.status == withdrawal.status.value)",
+        new=".where(_withdrawal.c.id == withdrawal.id)",
+        breaks=("I29", "I33"),
+        caught_by=f"{WITHDRAWALS}::test_what_has_ended_is_not_ended_again_by_one_who_read_it_before[sqlite]",
+    ),
+    Mutation(
+        name="a withdrawal that has failed may be paid after all",
+        file=f"{BROKER}/accounts/machine.py",
+        old="    (S.PAYING, E.FAILED): S.FAILED,\n",
+        new="    (S.PAYING, E.FAILED): S.FAILED,\n    (S.FAILED, E.SUCCEEDED): S.PAID,\n",
+        breaks=("I33",),
+        caught_by=f"{WITHDRAWALS}::test_a_withdrawal_takes_the_edges_of_the_design_and_no_other",
+    ),
+    Mutation(
+        name="an invoice of another network is paid from a balance",
+        file=f"{BROKER}/accounts/rules.py",
+        old="if invoice.network.value != network:",
+        new="if not invoice.network.value:",
+        breaks=("I17",),
+        caught_by=f"{WITHDRAWALS}::test_an_invoice_that_cannot_be_paid_is_refused_before_anything_is_reserved[sqlite-invoice_network-mainnet]",
+    ),
+    Mutation(
+        name="a withdrawal is shown to whoever knows its id",
+        file=SERVICE,
+        old="if found is None or found.agent != agent:",
+        new="if found is None:",
+        breaks=("I32",),
+        caught_by=f"{WITHDRAWALS}::test_a_stranger_has_nothing_to_take_and_sees_nothing[sqlite]",
+    ),
+    Mutation(
+        name="the day's limit is off",
+        file=SERVICE,
+        old="if most and taken + withdrawal.amount_msat > most:",
+        new="if most and taken > most:",
+        breaks=("P1",),
+        caught_by=f"{WITHDRAWALS}::test_a_days_limit_holds_until_the_day_is_over[sqlite-day_msat]",
+    ),
+    Mutation(
+        name="the ceiling ignores the jobs that are under way",
+        file=f"{BROKER}/escrow/ceiling.py",
+        old="if owed + under_way + price_msat > limits.credit_ceiling_msat:",
+        new="if owed + price_msat > limits.credit_ceiling_msat:",
+        breaks=("P1",),
+        caught_by=f"{CREDIT}::test_the_ceiling_counts_what_is_owed_and_what_is_under_way[sqlite]",
+    ),
+    Mutation(
+        name="the ceiling is looked at when a job is quoted and not when it is hired",
+        file=f"{BROKER}/jobs/service.py",
+        old="            if terms.mode is PaymentMode.CREDIT:\n                await require_below_ceiling(",
+        new="            if terms.mode is PaymentMode.CREDIT and quote.expires_at is None:\n"
+        "                await require_below_ceiling(",
+        breaks=("P1",),
+        caught_by=f"{CREDIT}::test_the_ceiling_counts_what_is_owed_and_what_is_under_way[sqlite]",
+    ),
+    Mutation(
+        name="a settlement on credit credits what the buyer paid",
+        file=f"{BROKER}/escrow/booking.py",
+        old="            price_msat=escrow.price_msat,\n"
+        "            fee_msat=escrow.fee_msat,\n"
+        "        )\n"
+        "        await ledger.post(tx, posting, now=now)\n"
+        "    elif",
+        new="            price_msat=escrow.total_msat,\n"
+        "            fee_msat=0,\n"
+        "        )\n"
+        "        await ledger.post(tx, posting, now=now)\n"
+        "    elif",
+        breaks=("I9",),
+        caught_by=f"{CREDIT}::test_a_delivered_job_is_settled_and_owed_to_its_provider_to_the_msat[sqlite]",
+    ),
+)
