@@ -68,11 +68,12 @@ class BrokerProcess:
 
     async def start(self) -> None:
         """Start the process and wait until it says that it is well."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        self._spawn()
+        self.spawn()
         await self.wait_well()
 
-    def _spawn(self) -> None:
+    def spawn(self) -> None:
+        """Start the process, whatever becomes of it."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(self._command, env=self.env, stdout=log, stderr=log)
 

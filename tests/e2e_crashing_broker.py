@@ -18,6 +18,7 @@ import uvicorn
 from lightwork_broker.app import create_app
 from lightwork_broker.cli import BrokerServer
 from lightwork_broker.lightning.ports import (
+    Allowance,
     ChannelSlots,
     CreatedInvoice,
     HoldInvoice,
@@ -147,6 +148,9 @@ class CrashingNode:
 
     async def channel_slots(self) -> tuple[ChannelSlots, ...]:
         return await self._node.channel_slots()
+
+    async def allowance(self) -> Allowance:
+        return await self._node.allowance()
 
     async def local_balance_msat(self) -> Msat:
         return await self._node.local_balance_msat()

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NoReturn, Protocol, TypeVar
 
+from secret_search.search import SEARCH, Kind
+
 from lightwork_broker.lightning.errors import (
     AlreadySettled,
     HashInUse,
@@ -26,6 +28,7 @@ from lightwork_broker.lightning.errors import (
     Refused,
 )
 from lightwork_broker.lightning.ports import (
+    Allowance,
     ChannelSlots,
     CreatedInvoice,
     HoldInvoice,
@@ -162,6 +165,7 @@ class FaultyNode:
         self.streaming = True
         self.heeds_fee_limits = True
         self.observer: Observer | None = None
+        self.allowance = Allowance()
 
     # --- the world outside ------------------------------------------------------------------------------
 
@@ -169,6 +173,7 @@ class FaultyNode:
         """Return the hash of a fresh preimage that only the provider's wallet knows."""
         preimage = Preimage(hashlib.sha256(seed.encode()).digest())
         self.preimages[preimage.payment_hash] = preimage
+        SEARCH.add(Kind.PREIMAGE, preimage.reveal())
         return preimage.payment_hash
 
     def buyer_pays(self, payment_hash: PaymentHash, amount_msat: int) -> bool:
@@ -482,6 +487,9 @@ class Port:
 
     async def channel_slots(self) -> tuple[ChannelSlots, ...]:
         return (ChannelSlots(active=True, incoming=self._node.slots_taken, most=483),)
+
+    async def allowance(self) -> Allowance:
+        return self._node.allowance
 
     async def local_balance_msat(self) -> Msat:
         return Msat(self._node.balances["broker"])

@@ -23,7 +23,12 @@ from lightwork_broker.db.place import migrate, open_database
 from lightwork_broker.escrow import store as escrow_store
 from lightwork_broker.escrow.credit import CreditPreimages
 from lightwork_broker.escrow.orphans import Orphans, mark_of
-from lightwork_broker.escrow.reconcile import Reconciler, RecoveryFailed, probe_permissions
+from lightwork_broker.escrow.reconcile import (
+    Reconciler,
+    RecoveryFailed,
+    probe_permissions,
+    require_permissions,
+)
 from lightwork_broker.escrow.service import EscrowService
 from lightwork_broker.escrow.underwriting import EscrowUnderwriter
 from lightwork_broker.escrow.wrap import Limits
@@ -33,7 +38,7 @@ from lightwork_broker.jobs import api as jobs_api
 from lightwork_broker.jobs.events import JobReader
 from lightwork_broker.jobs.queue import WorkQueue
 from lightwork_broker.jobs.service import Caps, Jobs
-from lightwork_broker.lightning.errors import LightningError
+from lightwork_broker.lightning.errors import LightningError, PermissionMissing
 from lightwork_broker.lightning.ports import LightningNode, NodeSummary
 from lightwork_broker.lightning.version import SAFE, is_safe
 from lightwork_broker.market import api as market_api
@@ -128,7 +133,7 @@ async def build(
 
     Raises:
         LightningUnavailable: the node gives no answer.
-        RecoveryFailed: the node is too old to hold money with.
+        RecoveryFailed: the node is too old to hold money with, or does not let the broker ask who it is.
     """
     directory = settings.directory()
     if database is None:
@@ -433,6 +438,9 @@ async def _summary(node: LightningNode, *, patience_seconds: float) -> NodeSumma
     while True:
         try:
             return await node.summary()
+        except PermissionMissing:
+            await require_permissions(node)  # which says what is missing, and what helps
+            raise
         except LightningError:
             if asyncio.get_running_loop().time() >= deadline:
                 raise

@@ -36,29 +36,19 @@ BROKER = Role(
             _LIGHTNING,
             "GetInfo",
             "GetDebugInfo",  # the only way to read the running invoices.holdexpirydelta
-            "DecodePayReq",
-            "AddInvoice",
             "ListInvoices",
-            "LookupInvoice",
-            "SubscribeInvoices",
             "ChannelBalance",
             "ListChannels",
             "QueryRoutes",
         ),
-        *_uris(_ROUTER, "SendPaymentV2", "TrackPaymentV2", "EstimateRouteFee"),
-        *_uris("chainrpc.ChainNotifier", "RegisterBlockEpochNtfn"),
+        *_uris(_ROUTER, "SendPaymentV2", "TrackPaymentV2"),
     ),
 )
-PROVIDER = Role(
-    root_key_id=102,
-    uris=_uris(_LIGHTNING, "AddInvoice", "LookupInvoice", "DecodePayReq", "GetInfo", "SubscribeInvoices"),
-)
+# GetInfo reads who the node is, so that whoever has a macaroon can see which node it opens.
+PROVIDER = Role(root_key_id=102, uris=_uris(_LIGHTNING, "AddInvoice", "GetInfo"))
 BUYER = Role(
     root_key_id=103,
-    uris=(
-        *_uris(_ROUTER, "SendPaymentV2", "TrackPaymentV2"),
-        *_uris(_LIGHTNING, "DecodePayReq", "GetInfo", "ChannelBalance", "ListChannels"),
-    ),
+    uris=(*_uris(_ROUTER, "SendPaymentV2", "TrackPaymentV2"), *_uris(_LIGHTNING, "GetInfo")),
 )
 ROLES: Mapping[str, Role] = {"broker": BROKER, "provider": PROVIDER, "buyer": BUYER}
 """The role that is baked on the node of the same name."""

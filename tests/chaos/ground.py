@@ -54,7 +54,7 @@ class ChaosBroker(BrokerProcess):
             if code is None or self.killed:
                 continue
             self.ended_by_itself.append(code)
-            self._spawn()
+            self.spawn()
 
     async def kill(self) -> None:
         self.killed = True
@@ -62,7 +62,7 @@ class ChaosBroker(BrokerProcess):
 
     def revive(self) -> None:
         """Start it, and leave it to `watch` from now on."""
-        self._spawn()
+        self.spawn()
         self.killed = False
 
     def signal(self, number: signal.Signals) -> None:

@@ -13,6 +13,7 @@ from lightwork_broker.db.engine import Transaction
 from lightwork_broker.db.sqlite import SqliteDatabase
 from lightwork_broker.lightning.errors import LightningUnavailable
 from lightwork_broker.lightning.ports import (
+    Allowance,
     ChannelSlots,
     CreatedInvoice,
     HoldInvoice,
@@ -205,6 +206,9 @@ class WatchedNode:
 
     async def channel_slots(self) -> tuple[ChannelSlots, ...]:
         return await self._call("channel_slots", self._node.channel_slots())
+
+    async def allowance(self) -> Allowance:
+        return await self._node.allowance()
 
     async def local_balance_msat(self) -> Msat:
         return await self._call("local_balance_msat", self._node.local_balance_msat())

@@ -17,6 +17,7 @@ from lightwork_broker.escrow.service import EscrowService
 from lightwork_broker.ledger import store as ledger
 from lightwork_broker.ledger.rules import NODE
 from lightwork_broker.lightning.errors import InvoiceNotFound, LightningError, PermissionMissing
+from lightwork_broker.lightning.permissions import bake_command
 from lightwork_broker.lightning.ports import LightningNode, NodeSummary
 from lightwork_contracts.ids import JobId, PaymentHash
 
@@ -35,13 +36,37 @@ class RecoveryFailed(RuntimeError):
     """The broker must not start: what it owes could not be compared with its node."""
 
 
+async def require_permissions(node: LightningNode) -> None:
+    """Ask the node what it lets the broker do; nothing is done. What it allows beyond need is logged as a warning.
+
+    Raises:
+        RecoveryFailed: a call that the broker needs is not allowed.
+        LightningError: the node gave no answer.
+    """
+    allowance = await node.allowance()
+    if allowance.missing:
+        raise RecoveryFailed(
+            f"the node does not let the broker call {', '.join(allowance.missing)}: make a macaroon that does, with "
+            f"`{bake_command()}`, and name its file by LIGHTWORK_BROKER_LND_MACAROON"
+        )
+    if allowance.needless:
+        log.warning(
+            "node.macaroon_too_powerful",
+            allows=list(allowance.needless),
+            hint=f"whoever reads its file can do what a broker never does; `{bake_command()}` makes a better one",
+        )
+
+
 async def probe_permissions(node: LightningNode) -> None:
-    """Make the calls that recovery rests on, for a hash that nobody has, before anything depends on them.
+    """Make sure that the broker may do all that it may come to owe, before anything depends on it.
+
+    The calls that recovery rests on are made as well, for a hash that nobody has.
 
     Raises:
         RecoveryFailed: the macaroon lacks a permission.
         LightningError: the node gave no answer.
     """
+    await require_permissions(node)
     nobody = PaymentHash(secrets.token_hex(32))
     for what, call in (
         ("look up invoices", node.lookup),

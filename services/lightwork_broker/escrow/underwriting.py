@@ -22,7 +22,7 @@ from lightwork_broker.escrow.wrap import (
     price_job,
 )
 from lightwork_broker.ledger import store as ledger
-from lightwork_broker.lightning.errors import LightningUnavailable
+from lightwork_broker.lightning.errors import LightningUnavailable, PermissionMissing
 from lightwork_broker.lightning.ports import LightningNode, PayoutFailure, PayoutStatus, RouteEstimate
 from lightwork_broker.market.quotes import Underwriting
 from lightwork_broker.market.store import Listing
@@ -84,6 +84,8 @@ class EscrowUnderwriter:
         """
         try:
             channels = await self._node.channel_slots()
+        except PermissionMissing:
+            return  # said at the start; without the channels only the number of jobs is bounded
         except LightningUnavailable as error:
             raise LightningDown("the broker's Lightning node gives no answer") from error
         async with self._database.read() as tx:

@@ -7,26 +7,11 @@ from lightwork_broker.lightning.lnd_connection import LndSettings as LndSettings
 from lightwork_broker.lightning.lnd_info import LndInfo
 from lightwork_broker.lightning.lnd_invoices import LndInvoices
 from lightwork_broker.lightning.lnd_payouts import LndPayouts
+from lightwork_broker.lightning.lnd_permissions import LndPermissions
 from lightwork_broker.lightning.ports import LightningNode
 
-PERMISSIONS = (
-    "/invoicesrpc.Invoices/AddHoldInvoice",
-    "/invoicesrpc.Invoices/CancelInvoice",
-    "/invoicesrpc.Invoices/LookupInvoiceV2",
-    "/invoicesrpc.Invoices/SettleInvoice",
-    "/invoicesrpc.Invoices/SubscribeSingleInvoice",
-    "/lnrpc.Lightning/ChannelBalance",
-    "/lnrpc.Lightning/GetDebugInfo",
-    "/lnrpc.Lightning/GetInfo",
-    "/lnrpc.Lightning/ListChannels",
-    "/lnrpc.Lightning/QueryRoutes",
-    "/routerrpc.Router/SendPaymentV2",
-    "/routerrpc.Router/TrackPaymentV2",
-)
-"""The URIs that a broker's macaroon needs, for `lncli bakemacaroon uri:...`; GetDebugInfo may be left out."""
 
-
-class LndNode(LndInvoices, LndPayouts, LndInfo):
+class LndNode(LndInvoices, LndPayouts, LndInfo, LndPermissions):
     """One LND as a `LightningNode`. Make it inside the running event loop; no call is made yet.
 
     Raises:

@@ -102,6 +102,13 @@ def translate(error: grpc.aio.AioRpcError) -> LightningError:
     return LightningUnavailable(f"LND gave an answer that we do not know: {safe_text(code, text)}")
 
 
+def is_away(error: grpc.aio.AioRpcError) -> bool:
+    """Say whether LND has not heard the call, or whether nobody knows: down, starting, locked, or no answer."""
+    code, text = error.code(), error.details() or ""
+    row = next((row for row in ERRORS if code is row.code and row.text in text), None)
+    return row is not None and row.becomes is LightningUnavailable
+
+
 def refusal(error: grpc.aio.AioRpcError) -> PayoutFailure | None:
     """Return why LND would not start a payment, or None when the error proves nothing."""
     text = error.details() or ""

@@ -200,6 +200,8 @@ class _LightningStub(Protocol):
     ChannelBalance: Unary[ChannelBalanceReply]
     ListChannels: Unary[ListChannelsReply]
     QueryRoutes: Unary[QueryRoutesReply]
+    WalletBalance: Unary[object]
+    BakeMacaroon: Unary[object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +230,8 @@ class RequestName(StrEnum):
     CHANNEL_BALANCE = "lightning_pb2.ChannelBalanceRequest"
     LIST_CHANNELS = "lightning_pb2.ListChannelsRequest"
     QUERY_ROUTES = "lightning_pb2.QueryRoutesRequest"
+    WALLET_BALANCE = "lightning_pb2.WalletBalanceRequest"
+    BAKE = "lightning_pb2.BakeMacaroonRequest"
     FEE_LIMIT = "lightning_pb2.FeeLimit"
     ROUTE_HINT = "lightning_pb2.RouteHint"
     HOP_HINT = "lightning_pb2.HopHint"

@@ -160,6 +160,17 @@ class ChannelSlots:
     most: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """What we may do on the node, in the node's own names for its calls.
+
+    `missing` is what a broker cannot do without, `needless` what it does not need and could do harm with.
+    """
+
+    missing: tuple[str, ...] = ()
+    needless: tuple[str, ...] = ()
+
+
 class HoldInvoices(Protocol):
     """Invoices whose money waits in HTLCs until we settle or cancel."""
 
@@ -283,6 +294,10 @@ class NodeInfo(Protocol):
 
     async def summary(self) -> NodeSummary:
         """Return identity, network and sync state."""
+        ...
+
+    async def allowance(self) -> Allowance:
+        """Find out what we may do, without doing it: no invoice is made and no money moves."""
         ...
 
     async def local_balance_msat(self) -> Msat:

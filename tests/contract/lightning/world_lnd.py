@@ -8,11 +8,12 @@ from contract.lightning.worlds import until
 
 from lightwork_broker.lightning.errors import LightningUnavailable
 from lightwork_broker.lightning.lnd import LndNode, LndSettings
+from lightwork_regtest.macaroons import BROKER, Role
 from lightwork_regtest.network import Network
 
 
 class LndWorld:
-    """The market network: the broker with the macaroon of its role, the others with the admin's."""
+    """The market network: the broker with the calls of its role and those of its ports that no broker makes."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -51,13 +52,21 @@ class LndWorld:
             await node.close()
 
 
+NOT_A_BROKERS = ("AddInvoice", "ChannelBalance", "ListChannels")
+"""What the contract asks of a broker's node beyond a broker: plain invoices, and what the node owns."""
+
+
 def settings(network: Network, name: str) -> LndSettings:
     """Return how to reach a node of the network; `pay` listens three seconds longer than LND tries."""
     node = network.node(name)
+    broker = node.description.folder / "contract.macaroon"
+    if name == "broker" and not broker.exists():
+        uris = (*BROKER.uris, *(f"/lnrpc.Lightning/{call}" for call in NOT_A_BROKERS))
+        node.bake(Role(root_key_id=BROKER.root_key_id, uris=uris), broker)
     return LndSettings(
         address=node.grpc_address,
         tls_cert=node.tls_cert,
-        macaroon=node.role_macaroon if name == "broker" else node.admin_macaroon,
+        macaroon=broker if name == "broker" else node.admin_macaroon,
         pay_margin_seconds=3,
         block_poll_seconds=0.1,
     )

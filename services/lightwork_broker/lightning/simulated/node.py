@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from lightwork_broker.lightning.ports import ChannelSlots, NodeId, NodeSummary
+from lightwork_broker.lightning.ports import Allowance, ChannelSlots, NodeId, NodeSummary
 from lightwork_broker.lightning.simulated.channels import SLOTS
 from lightwork_broker.lightning.simulated.connection import Connection
 from lightwork_broker.lightning.simulated.node_invoices import SimulatedInvoices
@@ -51,6 +51,9 @@ class SimulatedNode(SimulatedInvoices, SimulatedPayouts):
             )
 
         return await self._connection.call("summary", None, effect)
+
+    async def allowance(self) -> Allowance:
+        return Allowance()  # there are no macaroons on a simulated network
 
     async def local_balance_msat(self) -> Msat:
         board = self._connection.board
