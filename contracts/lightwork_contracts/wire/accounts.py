@@ -26,7 +26,9 @@ class BalanceView(Answer):
     balance_msat: AmountMsat = Field(description="free to be withdrawn")
     withdrawing_msat: AmountMsat = Field(description="reserved for withdrawals whose outcome is open")
     pending_msat: AmountMsat = Field(description="prices of jobs in credit mode that are not over")
-    ceiling_msat: AmountMsat = Field(description="the most that balance and pending may be together")
+    ceiling_msat: AmountMsat = Field(
+        description="the most that balance, withdrawing and pending may be together"
+    )
 
 
 class Withdraw(Wire):
