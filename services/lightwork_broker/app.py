@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import structlog
@@ -17,8 +18,8 @@ from lightwork_broker import keys
 from lightwork_broker.accounts import api as accounts_api
 from lightwork_broker.accounts.service import AccountLimits, Accounts
 from lightwork_broker.body_limit import BodyLimit
-from lightwork_broker.clock import Clock, Ids, SystemClock
-from lightwork_broker.db.engine import Database, DatabaseUnavailable
+from lightwork_broker.clock import Clock, Ids, Steady, SystemClock
+from lightwork_broker.db.engine import Database
 from lightwork_broker.db.place import migrate, open_database
 from lightwork_broker.escrow import store as escrow_store
 from lightwork_broker.escrow.credit import CreditPreimages
@@ -32,6 +33,7 @@ from lightwork_broker.escrow.reconcile import (
 from lightwork_broker.escrow.service import EscrowService
 from lightwork_broker.escrow.underwriting import EscrowUnderwriter
 from lightwork_broker.escrow.wrap import Limits
+from lightwork_broker.health import health_of
 from lightwork_broker.identity.service import Identity
 from lightwork_broker.identity.shared import FORGET_SECONDS, SharedGuard, require_key
 from lightwork_broker.jobs import api as jobs_api
@@ -125,7 +127,12 @@ class Rooms:
 
 
 async def build(
-    settings: BrokerSettings, node: LightningNode, *, clock: Clock, database: Database | None = None
+    settings: BrokerSettings,
+    node: LightningNode,
+    *,
+    clock: Clock,
+    database: Database | None = None,
+    steady: Steady | None = None,
 ) -> Rooms:
     """Build the rooms in the order in which they may know each other, on a migrated database.
 
@@ -163,6 +170,7 @@ async def build(
         limits=limits,
         preimages=preimages,
         gate=gate,
+        steady=steady,
     )
     quotes = Quotes(
         database=database,
@@ -225,12 +233,17 @@ async def build(
         quotes=quotes,
         escrows=escrows,
         reconciler=Reconciler(
-            database=database, node=node, escrows=escrows, clock=clock, sweep_seconds=settings.sweep_seconds
+            database=database,
+            node=node,
+            escrows=escrows,
+            clock=clock,
+            sweep_seconds=settings.sweep_seconds,
+            steady=steady,
         ),
         orphans=Orphans(
             database=database,
             node=node,
-            clock=clock,
+            steady=steady or clock.now,
             owner=key.public,
             seconds=settings.orphans_seconds,
         ),
@@ -262,6 +275,7 @@ async def build(
             ),
             pending=escrow_store.credit_under_way,
             gate=gate,
+            steady=steady,
         ),
         webhooks=Webhooks(
             database=database,
@@ -284,13 +298,18 @@ def create_app(
     *,
     clock: Clock | None = None,
     database: Database | None = None,
+    steady: Steady | None = None,
 ) -> FastAPI:
-    """Return the broker as an ASGI application. It recovers what was unfinished before it serves."""
+    """Return the broker as an ASGI application. It recovers what was unfinished before it serves.
+
+    How long things take is measured by `steady`: the machine's, or, for a clock that was given, that clock.
+    """
     time = clock or SystemClock()
+    steady = steady or (monotonic if clock is None else clock.now)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        rooms = await build(settings, node, clock=time, database=database)
+        rooms = await build(settings, node, clock=time, database=database, steady=steady)
         for name in (
             "info",
             "signals",
@@ -379,58 +398,12 @@ def _add_own_routes(app: FastAPI) -> None:
 
     async def health(request: Request) -> JSONResponse:
         """200 when the database and a synced node answer, else 503 with what is wrong. Needs no signature."""
-        answer = await _health(request.app.state.rooms)
+        rooms: Rooms = request.app.state.rooms
+        answer = await health_of(rooms.database, rooms.node, rooms.gate)
         return JSONResponse(answer.model_dump(mode="json"), 200 if answer.ok else 503)
 
     app.get("/v1/info", tags=["broker"], summary="Keys, network, prices, limits")(info)
     app.get("/v1/health", tags=["broker"], summary="Is everything well?", response_model=Health)(health)
-
-
-async def _health(rooms: Rooms) -> Health:
-    try:
-        async with rooms.database.read() as tx:
-            counts = await escrow_store.count(tx)
-    except DatabaseUnavailable as error:
-        return Health(
-            ok=False,
-            database=False,
-            node_synced=False,
-            block_height=None,
-            open_escrows=0,
-            unknown_payments=0,
-            detail=str(error),
-        )
-    if rooms.gate.reason is not None:
-        return Health(
-            ok=False,
-            database=True,
-            node_synced=False,
-            block_height=None,
-            open_escrows=counts.unfinished,
-            unknown_payments=counts.unknown,
-            detail=f"payouts are stopped: {rooms.gate.reason}",
-        )
-    try:
-        summary = await rooms.node.summary()
-    except LightningError as error:
-        return Health(
-            ok=False,
-            database=True,
-            node_synced=False,
-            block_height=None,
-            open_escrows=counts.unfinished,
-            unknown_payments=counts.unknown,
-            detail=f"the Lightning node does not answer ({type(error).__name__})",
-        )
-    return Health(
-        ok=summary.synced_to_chain,
-        database=True,
-        node_synced=summary.synced_to_chain,
-        block_height=summary.block_height,
-        open_escrows=counts.unfinished,
-        unknown_payments=counts.unknown,
-        detail=None if summary.synced_to_chain else "the node is not synced to its chain",
-    )
 
 
 async def _summary(node: LightningNode, *, patience_seconds: float) -> NodeSummary:

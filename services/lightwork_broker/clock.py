@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from lightwork_contracts.ids import sortable_id
@@ -13,6 +14,10 @@ class Clock(Protocol):
     def now(self) -> float:
         """Return Unix time in seconds."""
         ...
+
+
+Steady = Callable[[], float]
+"""Returns seconds since some moment, by a clock that nobody can set: for how long things take."""
 
 
 class SystemClock:

@@ -18,7 +18,7 @@ from lightwork_broker.accounts import store
 from lightwork_broker.accounts.machine import WithdrawalEvent
 from lightwork_broker.accounts.rules import CLTV_LIMIT, amount_of
 from lightwork_broker.accounts.store import Withdrawal
-from lightwork_broker.clock import Clock, Ids
+from lightwork_broker.clock import Clock, Ids, Steady
 from lightwork_broker.db.engine import Database, Transaction, forbid_open_transaction
 from lightwork_broker.errors import (
     BalanceTooLow,
@@ -35,7 +35,7 @@ from lightwork_broker.ledger.rules import (
     unreserve_posting,
     withdrawn_posting,
 )
-from lightwork_broker.lightning.conclusion import STALE_SECONDS, is_confirmed, may_be_over
+from lightwork_broker.lightning.conclusion import STALE_SECONDS, Watch, is_confirmed, may_be_over
 from lightwork_broker.lightning.errors import LightningError, PermissionMissing, Refused
 from lightwork_broker.lightning.ports import LightningNode, Payout, PayoutFailure, PayoutStatus
 from lightwork_broker.payout_gate import PayoutGate
@@ -85,8 +85,10 @@ class Accounts:
         limits: AccountLimits,
         pending: Pending,
         gate: PayoutGate,
+        steady: Steady | None = None,
     ) -> None:
         self._gate = gate
+        self._watch = Watch(steady or clock.now)
         self._database = database
         self._node = node
         self._clock = clock
@@ -285,6 +287,7 @@ class Accounts:
         # Whoever comes after the commit too late must not call: somebody may have found that nobody did.
         if not mine or self._clock.now() - now > STALE_SECONDS:
             return
+        self._watch.begin(withdrawal.id)
         try:
             seen = await self._node.pay(
                 invoice=withdrawal.invoice,
@@ -306,18 +309,19 @@ class Accounts:
         await self._record(withdrawal, seen)
 
     async def _learn(self, withdrawal: Withdrawal, *, called_at: float) -> None:
+        self._watch.begin(withdrawal.id)
         seen = await self._node.track(withdrawal.payment_hash)
         if seen.status in (PayoutStatus.IN_FLIGHT, PayoutStatus.UNKNOWN):
             seen = await self._node.wait(withdrawal.payment_hash, FOLLOW_SECONDS)
         if seen.status is PayoutStatus.FAILED:
-            now = self._clock.now()
+            now, is_last_word = self._clock.now(), self._watch.is_last_word(withdrawal.id)
             if not may_be_over(now=now, called_at=called_at):
                 return
             if withdrawal.unseen_since is None:
                 async with self._database.write() as tx:
                     await store.note(tx, withdrawal, unseen_since=now)
                 return
-            if not is_confirmed(now=now, unseen_since=withdrawal.unseen_since):
+            if not is_last_word or not is_confirmed(now=now, unseen_since=withdrawal.unseen_since):
                 return
         await self._record(withdrawal, seen)
 
@@ -371,6 +375,7 @@ class Accounts:
                 posting = unreserve_posting(ended.id, agent=ended.agent, reserved_msat=ended.reserved_msat)
             await ledger.post(tx, posting, now=int(now))
             tx.after_commit(lambda: self._signals.notify(f"withdrawal:{ended.id}"))
+        self._watch.end(withdrawal.id)
         log.info("withdrawal.ended", withdrawal=ended.id, status=ended.status, failure=ended.failure)
 
     async def _drive_quietly(self, withdrawal_id: WithdrawalId) -> None:

@@ -12,7 +12,7 @@ from typing import assert_never
 
 import structlog
 
-from lightwork_broker.clock import Clock
+from lightwork_broker.clock import Steady
 from lightwork_broker.db.engine import Database
 from lightwork_broker.escrow import store
 from lightwork_broker.ledger import store as ledger
@@ -59,11 +59,11 @@ class Orphans:
     """Finds hold invoices of this broker without a row, and ends each."""
 
     def __init__(
-        self, *, database: Database, node: LightningNode, clock: Clock, owner: Pubkey, seconds: float
+        self, *, database: Database, node: LightningNode, steady: Steady, owner: Pubkey, seconds: float
     ) -> None:
         self._database = database
         self._node = node
-        self._clock = clock
+        self._steady = steady
         self._owner = owner
         self._seconds = seconds
         self._unpaid_since: dict[PaymentHash, float] = {}
@@ -127,7 +127,7 @@ class Orphans:
 
     async def _cancel(self, hold: HoldInvoice) -> bool:
         """Give the money back once no call of an earlier life of this broker can still pay the provider."""
-        now = self._clock.now()
+        now = self._steady()
         since = self._unpaid_since.setdefault(hold.payment_hash, now)
         if now - since < GRACE_SECONDS:
             return False

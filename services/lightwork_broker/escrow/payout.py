@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from lightwork_broker.escrow.guardian import outgoing_cltv_limit
 from lightwork_broker.escrow.machine import EscrowEvent, EscrowState
 from lightwork_broker.escrow.store import FARTHEST_SECONDS, Escrow
-from lightwork_broker.lightning.conclusion import STALE_SECONDS, is_confirmed, may_be_over
+from lightwork_broker.lightning.conclusion import STALE_SECONDS, Watch, is_confirmed, may_be_over
 from lightwork_broker.lightning.ports import (
     HoldInvoice,
     InvoiceState,
@@ -56,6 +56,9 @@ class Recorder(Protocol):
 
     @property
     def safety(self) -> Safety: ...
+
+    @property
+    def watch(self) -> Watch: ...
 
     def now(self) -> float: ...
 
@@ -170,6 +173,7 @@ async def finish(
     That is a crash, a lost answer, or another broker at work. Without `may_pay`, a call that has not reached the
     node is not made again.
     """
+    recorder.watch.begin(_attempt(escrow))
     seen = await node.track(escrow.payment_hash)
     if seen.status in (PayoutStatus.IN_FLIGHT, PayoutStatus.UNKNOWN):
         seen = await node.wait(escrow.payment_hash, FOLLOW_SECONDS)
@@ -201,13 +205,17 @@ async def _pay_again(recorder: Recorder, node: LightningNode, escrow: Escrow) ->
 
 async def _is_conclusive(recorder: Recorder, escrow: Escrow) -> bool:
     """Tell whether the node's 'failed' or 'unknown to me' can no longer be overtaken by a call of ours."""
-    now = recorder.now()
+    now, is_last_word = recorder.now(), recorder.watch.is_last_word(_attempt(escrow))
     if not may_be_over(now=now, called_at=escrow.intended_at or 0):
         return False
     if escrow.unseen_since is None:
         await recorder.mark_unseen(escrow)
         return False
-    return is_confirmed(now=now, unseen_since=escrow.unseen_since)
+    return is_last_word and is_confirmed(now=now, unseen_since=escrow.unseen_since)
+
+
+def _attempt(escrow: Escrow) -> str:
+    return f"{escrow.id}/{escrow.attempts}"
 
 
 async def _pay(node: LightningNode, escrow: Escrow, *, limit: int) -> Payout:
@@ -251,6 +259,8 @@ def _safe_limit(escrow: Escrow, hold: HoldInvoice, summary: NodeSummary, *, safe
 async def _record(
     recorder: Recorder, escrow: Escrow, payout: Payout, *, accepted_msat: Msat | None = None
 ) -> EscrowEvent | None:
+    if payout.status.is_final:
+        recorder.watch.end(_attempt(escrow))
     match payout.status:
         case PayoutStatus.SUCCEEDED:
             if payout.preimage is None or payout.fee_msat is None:

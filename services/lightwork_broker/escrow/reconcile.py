@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import structlog
 
 from lightwork_broker.accounts import store as withdrawals
-from lightwork_broker.clock import Clock
+from lightwork_broker.clock import Clock, Steady
 from lightwork_broker.db.engine import Database
 from lightwork_broker.errors import BrokerError, LightningDown
 from lightwork_broker.escrow import store
@@ -94,7 +94,9 @@ class Reconciler:
         escrows: EscrowService,
         clock: Clock,
         sweep_seconds: float,
+        steady: Steady | None = None,
     ) -> None:
+        self._steady = steady or clock.now
         self._database = database
         self._node = node
         self._escrows = escrows
@@ -110,7 +112,7 @@ class Reconciler:
         Raises:
             RecoveryFailed: the node gave no answer for `patience_seconds`.
         """
-        deadline = self._clock.now() + patience_seconds
+        deadline = self._steady() + patience_seconds
         while True:
             try:
                 summary = await self._node.summary()
@@ -125,7 +127,7 @@ class Reconciler:
                 await self._sweep(ids, watching_only=True)
                 await self._escrows.guard(summary.block_height)
             except (LightningError, LightningDown) as error:
-                if self._clock.now() >= deadline:
+                if self._steady() >= deadline:
                     raise RecoveryFailed(
                         f"the Lightning node gave no answer for {patience_seconds:.0f} s, so {type(error).__name__} "
                         "is all that is known of the escrows; start the node and try again"
@@ -166,14 +168,14 @@ class Reconciler:
             return None
 
     async def run(self) -> None:
-        """Sweep until cancelled."""
-        next_sweep = self._clock.now() + self._sweep_seconds
+        """Sweep until cancelled. A clock that is put back must not make the sweep wait for as long."""
+        next_sweep = self._steady() + self._sweep_seconds
         while True:
             await asyncio.sleep(min(1.0, self._sweep_seconds))
             try:
                 await self.retry_due()
-                if self._clock.now() >= next_sweep:
-                    next_sweep = self._clock.now() + self._sweep_seconds
+                if self._steady() >= next_sweep:
+                    next_sweep = self._steady() + self._sweep_seconds
                     await self.sweep()
             except (LightningError, BrokerError) as error:
                 log.warning("escrow.sweep_failed", cause=type(error).__name__)

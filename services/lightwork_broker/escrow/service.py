@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 import structlog
 from pydantic import JsonValue
 
-from lightwork_broker.clock import Clock
+from lightwork_broker.clock import Clock, Steady
 from lightwork_broker.db.engine import Database, Transaction, forbid_open_transaction
 from lightwork_broker.errors import (
     BrokerError,
@@ -33,7 +33,7 @@ from lightwork_broker.escrow.store import Escrow
 from lightwork_broker.escrow.terms import EscrowListener, Terms
 from lightwork_broker.escrow.wrap import LND_HOLD_EXPIRY_DELTA, Limits
 from lightwork_broker.ledger import store as ledger
-from lightwork_broker.lightning.conclusion import GRACE_SECONDS
+from lightwork_broker.lightning.conclusion import GRACE_SECONDS, Watch
 from lightwork_broker.lightning.errors import (
     AlreadySettled,
     HashInUse,
@@ -68,8 +68,10 @@ class EscrowService:
         limits: Limits,
         preimages: CreditPreimages,
         gate: PayoutGate | None = None,
+        steady: Steady | None = None,
     ) -> None:
         self._gate = gate or PayoutGate()
+        self.watch = Watch(steady or clock.now)
         self._database = database
         self._node = node
         self._preimages = preimages
@@ -160,9 +162,7 @@ class EscrowService:
     def schedule(self, escrow_id: JobId) -> None:
         """Drive an escrow in the background; what fails is left for the sweep."""
         known = escrow_id in self._scheduled
-        self._scheduled[escrow_id] = (
-            True  # also when it is being driven now: then once more, by the same task
-        )
+        self._scheduled[escrow_id] = True  # also when it is being driven now: then once more
         if not known:
             self._spawn(self._drive_quietly(escrow_id), name=f"escrow {escrow_id}")
 
@@ -298,6 +298,7 @@ class EscrowService:
         if seconds <= 0:
             # Too late to offer it. If an earlier try did reach the node, that invoice must be cancelled.
             return await self.change(escrow, EscrowEvent.CANCEL_ASKED, reason="pay window over")
+        self.watch.begin(escrow.id)
         try:
             request = await self._node.add_hold(
                 payment_hash=escrow.payment_hash,
@@ -311,6 +312,7 @@ class EscrowService:
                 # The way to adopt it leads over the cancellation that the node will refuse.
                 return await self.change(escrow, EscrowEvent.CANCEL_ASKED, reason="settled already")
             return await self.change(escrow, EscrowEvent.HOLD_REFUSED, reason=str(error))
+        self.watch.end(escrow.id)
         moved = await self.change(escrow, EscrowEvent.HOLD_ADDED, hold_invoice=request)
         if moved is None and (await self.get(escrow.id)).state in TERMINAL:
             # Somebody gave it up while the invoice was being made: it must not be payable.
@@ -345,7 +347,9 @@ class EscrowService:
             await self._node.cancel(escrow.payment_hash)
         except InvoiceNotFound:
             # Never made, unless a call to make it is still on its way; then it must be waited out.
-            if escrow.hold_invoice is None and self.now() - escrow.created_at < GRACE_SECONDS:
+            is_recent = self.now() - escrow.created_at < GRACE_SECONDS
+            on_its_way = is_recent or not self.watch.is_over(escrow.id)
+            if escrow.hold_invoice is None and on_its_way:
                 return None
         except AlreadySettled:
             log.critical("escrow.settled_while_canceling", job=escrow.id)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 GRACE_SECONDS = 30
 """How long a call that was on its way when its sender died may still reach the node."""
 SECOND_LOOK_SECONDS = 10
@@ -21,3 +23,36 @@ def is_confirmed(*, now: float, unseen_since: float) -> bool:
     A node that was stopped and goes on may answer a look-up before it reads the payment that waits in its socket.
     """
     return now - unseen_since >= SECOND_LOOK_SECONDS
+
+
+class Watch:
+    """For how long this process has known of calls, by a clock that nobody can set (`steady`, seconds).
+
+    The broker's own clock may jump: then a call of just now looks as if it were an hour old, while it is still on
+    its way. So a failure is the last word only when this process has waited for it as well.
+    """
+
+    def __init__(self, steady: Callable[[], float]) -> None:
+        self._steady = steady
+        self._known: dict[str, float] = {}
+        self._unseen: dict[str, float] = {}
+
+    def begin(self, name: str) -> None:
+        """Take note of a call that is made now, or that this process comes to know of."""
+        self._known.setdefault(name, self._steady())
+
+    def is_over(self, name: str) -> bool:
+        """Tell whether no such call can still reach the node, as far as this process has seen."""
+        self.begin(name)
+        return may_be_over(now=self._steady(), called_at=self._known[name])
+
+    def is_last_word(self, name: str) -> bool:
+        """Take note that the node denies the payment; tell whether it has had time to say otherwise."""
+        now = self._steady()
+        unseen = self._unseen.setdefault(name, now)
+        return self.is_over(name) and is_confirmed(now=now, unseen_since=unseen)
+
+    def end(self, name: str) -> None:
+        """Forget a call whose outcome is known."""
+        self._known.pop(name, None)
+        self._unseen.pop(name, None)

@@ -65,7 +65,11 @@ async def forgetful(template: Template) -> AsyncGenerator[Forgetful]:
             scene,
             database,
             Orphans(
-                database=database, node=scene.broker, clock=scene.clock, owner=BROKER_KEY.public, seconds=600
+                database=database,
+                node=scene.broker,
+                steady=scene.clock.now,
+                owner=BROKER_KEY.public,
+                seconds=600,
             ),
         )
 
