@@ -55,6 +55,10 @@ compose: setup ## docker-compose.yml, read by a compose tool (an own copy of it 
 unit: setup ## Rules and parts alone, and the properties that hold for any input
 	@$(PYTEST) $(wildcard tests/unit tests/property) $(ARGS)
 
+.PHONY: properties
+properties: setup ## The properties again, with fresh examples and many more of them (ARGS="-k market" for the market)
+	@LIGHTWORK_TEST_PROFILE=nightly $(PYTEST) tests/property --timeout 0 $(ARGS)
+
 .PHONY: packaging
 packaging: setup ## Editable and wheel installs, a bare environment, the shape of the repository
 	@$(PYTEST) tests/packaging $(ARGS)

@@ -14,6 +14,7 @@ from kill_matrix.virtual_time import LoopTime
 from kill_matrix.watched import Killed, Life, WatchedDatabase, WatchedNode
 
 from lightwork_broker.app import Rooms, create_app
+from lightwork_broker.clock import Clock
 from lightwork_broker.errors import LightningDown
 from lightwork_broker.lightning.errors import LightningError
 from lightwork_broker.lightning.ports import LightningNode
@@ -33,14 +34,28 @@ class Gone(Exception):
 class Process:
     """One life of the broker. Its tasks are all that began in its context, whoever made them."""
 
-    def __init__(self, node: LightningNode, *, settings: BrokerSettings, steps: Steps, path: Path) -> None:
+    def __init__(
+        self,
+        node: LightningNode,
+        *,
+        settings: BrokerSettings,
+        steps: Steps,
+        path: Path,
+        clock: Clock | None = None,
+    ) -> None:
         self.life = Life(steps)
+        self.failure: BaseException | None = None
+        """What it died of, if it was not killed from outside."""
         self.ended = asyncio.Event()
         self.booted_in = 0.0
         self.rooms: Rooms | None = None
         self._database = WatchedDatabase(str(path), life=self.life)
-        self._app = create_app(
-            settings, WatchedNode(node, life=self.life), clock=LoopTime(), database=self._database
+        self.app = create_app(
+            settings,
+            WatchedNode(node, life=self.life),
+            clock=clock or LoopTime(),
+            database=self._database,
+            steady=asyncio.get_running_loop().time,
         )
         self._tasks: set[asyncio.Task[Any]] = set()
         self._context = contextvars.copy_context()
@@ -55,7 +70,7 @@ class Process:
         """
         begun = time.perf_counter()
         main = self._spawn(self._live())
-        main.add_done_callback(lambda _: self.die())
+        main.add_done_callback(self._ended_by_itself)
         dying = asyncio.ensure_future(self.ended.wait())
         await asyncio.wait({self._served, dying}, return_when=asyncio.FIRST_COMPLETED)
         dying.cancel()
@@ -64,10 +79,15 @@ class Process:
             raise Gone
 
     async def _live(self) -> None:
-        async with self._app.router.lifespan_context(self._app):
-            self.rooms = self._app.state.rooms
+        async with self.app.router.lifespan_context(self.app):
+            self.rooms = self.app.state.rooms
             self._served.set_result(None)
             await asyncio.Event().wait()
+
+    def _ended_by_itself(self, main: asyncio.Task[Any]) -> None:
+        if not main.cancelled():
+            self.failure = main.exception()
+        self.die()
 
     def die(self) -> None:
         """Let nothing of this process reach the world any more. It may be called by the process itself."""

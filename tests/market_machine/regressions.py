@@ -1,0 +1,112 @@
+"""Stories that once ended badly, or that come to where chance seldom comes.
+
+Each is a list of operations that anybody can play again: `play_script` in `market_machine.story`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from market_machine.operations import Op
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A list of operations, and whether buyers and sellers do their part at the end.
+
+    `reaches` are states that it is kept for.
+    """
+
+    name: str
+    operations: tuple[Op, ...]
+    diligent: bool = True
+    reaches: frozenset[str] = frozenset()
+
+
+A_SECOND, TEN_SECONDS, HALF_A_MINUTE, TWO_MINUTES, FIVE_MINUTES = 0, 3, 5, 8, 9
+"""Which time `wait` lets pass."""
+BURST = 11
+"""200 blocks at once, for `mine`."""
+AN_HOUR_FORWARD, AN_HOUR_BACK = 6, 7
+"""Which way `jump` sets the broker's clock."""
+
+CREDIT, CREDIT_BY_ROAD, ESCROW, ESCROW_HELD = (
+    Op("deal", 8, 3),
+    Op("deal", 12, 3),
+    Op("deal", 0, 3),
+    Op("deal", 4, 13),
+)
+"""A delivered job: owed to a seller, paid to one, and one whose payout the seller's wallet holds."""
+PAY_COMES_LATE = Op("fault", 28, 2)
+"""The next call to pay reaches the node after 24 s; the broker has heard after 10 s that nobody knows."""
+HOLD_COMES_LATE, HOLD_LOST = Op("fault", 32, 2), Op("fault", 4, 0)
+WITHDRAW, WITHDRAW_ALL = Op("withdraw", 1, 0), Op("withdraw", 1, 5)
+STALL, SETTLE_HELD = Op("road"), Op("wallet")
+
+
+def _withdrawn_before_a_jump(seconds: int) -> tuple[Op, ...]:
+    """The sweeps come each ten seconds: at some of these moments, two fall between the jump and the late call."""
+    return (
+        *(CREDIT,) * 2,
+        *(Op("wait", A_SECOND),) * seconds,
+        PAY_COMES_LATE,
+        WITHDRAW,
+        Op("wait", TEN_SECONDS),
+        Op("jump", AN_HOUR_FORWARD),
+        Op("wait", HALF_A_MINUTE),
+    )
+
+
+SCRIPTS: tuple[Script, ...] = (
+    Script(
+        "what a withdrawal that fails brings back does not exceed the ceiling",
+        (*(CREDIT_BY_ROAD,) * 5, Op("wait", 1), STALL, WITHDRAW_ALL, *(CREDIT_BY_ROAD,) * 5),
+    ),
+    Script(
+        "a clock that is put back does not stop the sweep",
+        (
+            ESCROW_HELD,
+            Op("wait", TWO_MINUTES),
+            Op("jump", AN_HOUR_BACK),
+            Op("wait", TWO_MINUTES),
+            SETTLE_HELD,
+            Op("wait", FIVE_MINUTES),
+        ),
+    ),
+    *(
+        Script(
+            f"a clock that jumps forward gives no withdrawal back that is on its way, {seconds} s later",
+            _withdrawn_before_a_jump(seconds),
+        )
+        for seconds in (7, 8, 9)
+    ),
+    Script(
+        "a clock that jumps forward leaves no hold invoice behind",
+        (
+            HOLD_COMES_LATE,
+            *(HOLD_LOST,) * 2,
+            Op("deal", 0, 0),
+            Op("jump", AN_HOUR_FORWARD),
+            Op("wait", HALF_A_MINUTE),
+            Op("wait", TEN_SECONDS),
+        ),
+    ),
+    Script(
+        "an outage beyond the margin with the payout made is a loss, and booked",
+        (ESCROW_HELD, Op("wait", 1), Op("kill"), SETTLE_HELD, Op("mine", BURST), Op("start"), Op("wait", 3)),
+        reaches=frozenset({"escrow lost"}),
+    ),
+    Script(
+        "an outage beyond the margin with the payout under way is an alarm, and ends well",
+        (
+            ESCROW_HELD,
+            Op("wait", 1),
+            Op("node", 17, 0),
+            Op("node", 0, 0),
+            Op("mine", BURST),
+            Op("node", 0, 1),
+            Op("wait", 3),
+        ),
+        reaches=frozenset({"escrow exposed", "escrow returned"}),
+    ),
+)
