@@ -10,8 +10,21 @@ import pytest
 # recursion depth mismatch" after tests that went to the recursion limit.
 from hypothesis.internal import observability
 from regtest_network import network
+from secret_search.plugin import (
+    pytest_runtest_logreport,
+    pytest_sessionfinish,
+    pytest_sessionstart,
+    pytest_terminal_summary,
+)
 
-__all__ = ["network", "observability"]
+__all__ = [
+    "network",
+    "observability",
+    "pytest_runtest_logreport",
+    "pytest_sessionfinish",
+    "pytest_sessionstart",
+    "pytest_terminal_summary",
+]
 
 _HERE = Path(__file__).parent
 _REAL_NODE_FOLDERS = frozenset({"regtest", "contract", "e2e", "benchmarks"})

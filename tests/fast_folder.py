@@ -8,6 +8,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from secret_search.harvest import sweep
+
 
 @contextmanager
 def fast_folder() -> Generator[Path]:
@@ -15,4 +17,7 @@ def fast_folder() -> Generator[Path]:
     memory = Path("/dev/shm")  # noqa: S108  (the folders made in it are private)
     place = memory if os.access(memory, os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=place) as folder:
-        yield Path(folder)
+        try:
+            yield Path(folder)
+        finally:
+            sweep(Path(folder))  # it is gone when the run's end searches the others

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import socket
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from secret_search.search import SEARCH, Kind
 
 USER = "lightwork"
 START_SECONDS = 60
@@ -31,6 +33,8 @@ class PostgresServer:
         self._fast = fast
         self._data = folder / "data"
         self._log = folder / "log"
+        self._password = secrets.token_urlsafe(18)
+        SEARCH.add(Kind.PASSWORD, self._password)
         self._process: subprocess.Popen[bytes] | None = None
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.port: int = listener.getsockname()[1]
@@ -57,6 +61,8 @@ class PostgresServer:
             "unix_socket_directories": "",
             "max_connections": "200",
             "fsync": "off" if self._fast else "on",
+            # docs/safety.md asks for this: a row that is refused does not come into the server's log.
+            "log_error_verbosity": "terse",
         }
         chosen = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with self._log.open("ab") as log:
@@ -86,7 +92,8 @@ class PostgresServer:
             self._end(signal.SIGKILL)
 
     def url(self, name: str) -> str:
-        return f"postgresql://{USER}@127.0.0.1:{self.port}/{name}"
+        # The server trusts everybody on this machine; the password is there to be looked for in logs.
+        return f"postgresql://{USER}:{self._password}@127.0.0.1:{self.port}/{name}"
 
     def create(self, name: str, *, template: str = "template0") -> str:
         """Make a database, in place of an older one of that name, and return its URL."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from secret_search.harvest import sweep
 
 from lightwork_regtest import Network
 from lightwork_regtest.errors import NetworkNotFoundError
@@ -43,4 +44,6 @@ def fresh_network(folder: Path, *, topology: str = "market") -> Generator[Networ
     finally:
         # A test may have deleted it, and a machine without bitcoind never made it.
         with suppress(NetworkNotFoundError):
+            take_down(name, delete=False, env=env, progress=SilentProgress())
+            sweep(folder)
             take_down(name, delete=True, env=env, progress=SilentProgress())

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from secret_search.search import SEARCH
+
 
 @dataclass(frozen=True, slots=True)
 class Received:
@@ -31,6 +33,7 @@ class Receiver:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                SEARCH.sent(f"the webhook to {self.path}", f"{self.headers}\n{body.decode(errors='replace')}")
                 receiver.seen.append(Received(self.path, self.headers, body))
                 receiver.go_on.wait(20)
                 status, headers, content = receiver.answers
