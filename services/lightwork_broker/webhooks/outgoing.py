@@ -31,14 +31,15 @@ async def resolve(host: str) -> list[Address]:
 class Outgoing:
     """Sends to public addresses only, unless `private`."""
 
-    def __init__(self, *, private: bool, look_up: Resolve = resolve) -> None:
+    def __init__(self, *, private: bool, look_up: Resolve = resolve, seconds: float = SECONDS) -> None:
         self._private = private
+        self._seconds = seconds
         self._look_up = look_up
         # No proxy and no redirect: both would connect to what was not judged.
         self._client = httpx2.AsyncClient(
             trust_env=False,
             follow_redirects=False,
-            timeout=httpx2.Timeout(SECONDS),
+            timeout=httpx2.Timeout(seconds),
             limits=httpx2.Limits(max_keepalive_connections=0),
         )
 
@@ -52,7 +53,7 @@ class Outgoing:
             NotDelivered
         """
         try:
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(self._seconds):
                 await self._post(url, content, headers=headers)
         except UrlRefused as error:
             raise NotDelivered(str(error)) from error

@@ -12,6 +12,10 @@ from urllib.parse import SplitResult, urlsplit
 MAX_URL = 2_048
 _NAT64 = (ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
 _COMPATIBLE = ip_network("::/96")
+_UNICAST = ip_network("2000::/3")
+"""All of IPv6 that is handed out to the Internet (RFC 4291); what lies outside, such as fec0::/10, was once local."""
+_RELAYS = ip_network("192.88.99.0/24")
+"""Where 6to4 relays were (RFC 7526): a packet to it goes on to wherever the nearest one sends it."""
 
 
 class UrlRefused(ValueError):
@@ -70,8 +74,14 @@ def require_public(address: IPv4Address | IPv6Address, *, private: bool) -> None
     inner = _inside(address)
     if inner is not None:
         require_public(inner, private=False)
-    elif not address.is_global or address.is_multicast or address.is_reserved or address.is_unspecified:
+    elif not _is_public(address):
         raise UrlRefused("the host is not on the public Internet")
+
+
+def _is_public(address: IPv4Address | IPv6Address) -> bool:
+    if address.is_multicast or address.is_reserved or address.is_unspecified or not address.is_global:
+        return False
+    return address in _UNICAST if isinstance(address, IPv6Address) else address not in _RELAYS
 
 
 def _inside(address: IPv4Address | IPv6Address) -> IPv4Address | None:

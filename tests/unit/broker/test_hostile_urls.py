@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Generator
+from contextlib import suppress
 from ipaddress import ip_address
 
 import pytest
@@ -71,6 +73,31 @@ HOSTILE = [
     "https://example.com:99999/",
     "https://example.com:port/",
     "https://[::1/",
+    "https://127.0.0.1.:443/",
+    "https://0x7f.1/",
+    "https://017700000001/",
+    "https://0300.0250.1.1/",
+    "https://3232235777/",
+    "https://\uff11\uff12\uff17.0.0.1/",
+    "https://127\u30020\u30020\u30021/",
+    "https://example\u3002com/",
+    "https://[::ffff:0:127.0.0.1]/",
+    "https://[0:0:0:0:0:ffff:7f00:1]/",
+    "https://[fec0::1]/",
+    "https://[ff05::1:3]/",
+    "https://[fe80::1%eth0]/",
+    "https://[v1.127001]/",
+    "https://metadata/",
+    "https://100.100.100.200/",
+    "https://192.88.99.1/",
+    "https://203.0.113.7/",
+    "https://a:b:c@10.0.0.1:443/",
+    "https://%31%32%37.0.0.1/",
+    "https://example.com%00.internal/",
+    "data:text/plain,x",
+    "dict://127.0.0.1:11211/stat",
+    "unix:///var/run/docker.sock",
+    "javascript:alert(1)",
     "https://" + "a" * 2_050,
 ]
 PRIVATE = [
@@ -162,6 +189,45 @@ async def test_an_answer_of_any_size_is_not_read_and_not_told(server: Receiver) 
         await outgoing.post(f"http://127.0.0.1:{server.port}/", b"{}", headers={})
     await outgoing.close()
     assert str(refused.value) == "answered 500"
+
+
+async def test_an_answer_that_does_not_come_is_not_waited_for(server: Receiver) -> None:
+    server.go_on.clear()
+    outgoing = Outgoing(private=True, seconds=0.3)
+    with pytest.raises(NotDelivered, match=r"^no answer in time$|^no connection$"):
+        await outgoing.post(f"http://127.0.0.1:{server.port}/", b"{}", headers={})
+    await outgoing.close()
+
+
+@pytest.mark.parametrize("piece", [b"X-Long: " + b"a" * 65_536, b"HTTP/1.1 200 OK\r\n", b"X"])
+async def test_headers_without_end_are_not_read_for_ever(piece: bytes) -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 204 No Content\r\n")
+        with suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(piece)
+                await writer.drain()
+                # Slower than any limit on one read, faster than any limit on silence.
+                await asyncio.wait({asyncio.ensure_future(reader.read(1))}, timeout=0.01)
+
+    served = await asyncio.start_server(drip, "127.0.0.1", 0)
+    port = served.sockets[0].getsockname()[1]
+    outgoing = Outgoing(private=True, seconds=0.5)
+    with pytest.raises(NotDelivered) as refused:
+        await outgoing.post(f"http://127.0.0.1:{port}/", b"{}", headers={})
+    await outgoing.close()
+    served.close()
+    assert str(refused.value) in ("no answer in time", "no connection")
+
+
+@pytest.mark.parametrize(
+    "answers", [("93.184.216.34", "10.0.0.1"), ("10.0.0.1", "93.184.216.34"), ("2606:2800::1", "::1")]
+)
+async def test_one_private_address_among_public_ones_is_enough_to_refuse(answers: tuple[str, ...]) -> None:
+    outgoing = Outgoing(private=False, look_up=_says(*answers))
+    with pytest.raises(NotDelivered, match="not on the public Internet"):
+        await outgoing.post("https://hooks.example.com/", b"{}", headers={})
+    await outgoing.close()
 
 
 async def test_a_closed_port_is_told_like_any_other_silence() -> None:
