@@ -293,7 +293,11 @@ async def _answer(application: FastAPI, listener: socket.socket, greeting: str) 
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
-    await server.serve(sockets=[listener])
+    try:
+        await server.serve(sockets=[listener])
+    except SystemExit:
+        # uvicorn's way to say that the application did not start; our caller says what that means.
+        return False
     return server.started
 
 
