@@ -47,7 +47,7 @@ class DevFailed(LightworkError):
 
 
 class _Node(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     name: str
     pubkey: str
@@ -58,7 +58,7 @@ class _Node(BaseModel):
 
 
 class _Bitcoind(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     rpc: str
     log: Path
@@ -68,7 +68,7 @@ class _Bitcoind(BaseModel):
 class Nodes(BaseModel):
     """What `lightwork-regtest up --json` says."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     name: str
     bitcoind: _Bitcoind

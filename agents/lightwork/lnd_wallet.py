@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import httpx2
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lightwork.errors import ProfileInvalid, WalletRefused, WalletUnreachable
 from lightwork.wallet import CreatedInvoice, Payment, PaymentOutcome
@@ -29,7 +29,7 @@ NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 
 class _Lax(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
 class _RpcError(_Lax):
@@ -45,7 +45,7 @@ class _AddInvoiceAnswer(_Lax):
 class _LndPayment(_Lax):
     payment_hash: str
     status: Literal["UNKNOWN", "IN_FLIGHT", "SUCCEEDED", "FAILED", "INITIATED"]
-    payment_preimage: str = ""
+    payment_preimage: str = Field(default="", repr=False)
     fee_msat: int = 0
     failure_reason: str = ""
 

@@ -24,7 +24,7 @@ WALLET_VARIABLES = ("LIGHTWORK_LND_REST", "LIGHTWORK_LND_TLS_CERT", "LIGHTWORK_L
 
 
 class _WalletTable(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     lnd_rest: str | None = None
     tls_cert: Path | None = None
@@ -34,7 +34,7 @@ class _WalletTable(BaseModel):
 
 
 class _ProfileFile(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     broker: str | None = None
     broker_pubkey: str | None = None

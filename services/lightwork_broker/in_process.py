@@ -11,11 +11,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx2
+import structlog
 
 from lightwork_broker.app import create_app
 from lightwork_broker.lightning.simulated import Fault, JumpingTime, PlannedFaults, SimulatedNetwork
 from lightwork_broker.lightning.simulated.api import simulated_router
 from lightwork_broker.lightning.simulated.wallets import SimulatedWallets
+from lightwork_broker.logs import processors
 from lightwork_broker.settings import BrokerSettings
 from lightwork_broker.signals import Signals
 from lightwork_broker.streaming_transport import StreamingTransport
@@ -81,6 +83,9 @@ class InProcessBroker:
 @asynccontextmanager
 async def open_broker() -> AsyncGenerator[InProcessBroker]:
     """Run a broker on a new simulated network and an empty database; both are gone at the end."""
+    if not structlog.is_configured():
+        # By itself structlog prints an exception with each frame's variables, secret ones too.
+        structlog.configure(processors=processors(as_json=False))
     clock, faults = JumpingTime(), PlannedFaults()
     wallets = SimulatedWallets(SimulatedNetwork(clock=clock, faults=faults))
     with tempfile.TemporaryDirectory(prefix="lightwork-testing-") as folder:

@@ -29,7 +29,9 @@ class BrokerSettings(BaseSettings):
     Amounts are msat, times seconds, time locks blocks.
     """
 
-    model_config = SettingsConfigDict(env_prefix="LIGHTWORK_BROKER_", env_file=None, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="LIGHTWORK_BROKER_", env_file=None, extra="ignore", hide_input_in_errors=True
+    )
 
     name: str = "Lightwork broker"
     host: str = "127.0.0.1"

@@ -25,7 +25,7 @@ from lightwork_regtest.topology import TOPOLOGIES
 
 
 class _Plan(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class BitcoindPlan(_Plan):

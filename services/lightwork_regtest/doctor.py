@@ -25,7 +25,7 @@ _THIN_SAT = 100_000
 class Finding(BaseModel):
     """One thing that was looked at; `advice` says what to do when it is not well."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     check: str
     ok: bool

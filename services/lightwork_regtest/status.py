@@ -16,7 +16,7 @@ from lightwork_regtest.nodes.lnd import LightningNode
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
 
 class ChannelStatus(_Part):

@@ -30,7 +30,7 @@ ID_PATTERN = r"^[a-z]{1,8}_[0-9a-z]{26}$"
 class Document(BaseModel):
     """What is signed: frozen; a field that we do not know is an error, for its signer meant something."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
 
 Doc = TypeVar("Doc", bound=Document)

@@ -31,7 +31,7 @@ Tag = Annotated[tuple[TagItem, ...], Field(min_length=1, max_length=MAX_TAG_ITEM
 class SignedEvent(BaseModel):
     """A Nostr event of bounded size. Having one says nothing yet: `verify_event` checks id and signature."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     id: str = Field(pattern=HEX32)
     pubkey: PubkeyField

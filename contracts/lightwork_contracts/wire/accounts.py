@@ -54,7 +54,9 @@ class WithdrawalView(Answer):
     max_fee_msat: AmountMsat
     fee_paid_msat: AmountMsat | None = None
     payment_hash: PaymentHashField
-    preimage: str | None = Field(default=None, description="the proof of payment, once it is paid")
+    preimage: str | None = Field(
+        default=None, repr=False, description="the proof of payment, once it is paid"
+    )
     error_code: str | None = Field(default=None, description="why it failed, in the node's words")
     unknown_since: UnixTime | None = Field(
         default=None, description="since when its outcome is not known; the money stays reserved"

@@ -18,13 +18,15 @@ JsonInput = dict[str, JsonValue]
 class Wire(BaseModel):
     """Frozen; a field that we do not know is an error, so that a typing mistake is never silent."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", ser_json_inf_nan="null", allow_inf_nan=False, hide_input_in_errors=True
+    )
 
 
 class Answer(BaseModel):
     """A response: frozen, but tolerant of fields that a newer broker adds."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, hide_input_in_errors=True)
 
 
 class Page(Answer):

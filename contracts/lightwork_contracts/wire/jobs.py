@@ -46,7 +46,7 @@ class JobForBuyer(Answer):
     progress_note: str | None = None
     deadline: UnixTime | None = Field(default=None, description="when the present status ends by itself")
     routing_paid_msat: AmountMsat | None = None
-    preimage: str | None = Field(default=None, description="the proof of payment, once settled")
+    preimage: str | None = Field(default=None, repr=False, description="the proof of payment, once settled")
     last_event: int = 0
     created_at: UnixTime
     updated_at: UnixTime

@@ -73,7 +73,7 @@ class ProblemCode(StrEnum):
 class FieldError(BaseModel):
     """Where a request or a value did not fit: a JSON pointer, and what was wrong there."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     pointer: str = Field(examples=["/input/text"])
     message: str = Field(examples=["Input should be a valid string"])
@@ -82,7 +82,7 @@ class FieldError(BaseModel):
 class Problem(BaseModel):
     """An RFC 9457 problem. `code` is stable; `title` and `detail` are for people and may change."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     type: str = Field(examples=["urn:lightwork:problem:price_above_max"])
     title: str

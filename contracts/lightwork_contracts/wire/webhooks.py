@@ -31,7 +31,7 @@ class WebhookView(Answer):
 class NewWebhook(WebhookView):
     """The webhook that was added, and the secret that signs what it sends: shown this once."""
 
-    secret: str = Field(description="`whsec_` and the key in base64")
+    secret: str = Field(repr=False, description="`whsec_` and the key in base64")
 
 
 class WebhookList(Answer):

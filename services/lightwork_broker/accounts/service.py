@@ -38,6 +38,7 @@ from lightwork_broker.ledger.rules import (
 from lightwork_broker.lightning.conclusion import STALE_SECONDS, Watch, is_confirmed, may_be_over
 from lightwork_broker.lightning.errors import LightningError, PermissionMissing, Refused
 from lightwork_broker.lightning.ports import LightningNode, Payout, PayoutFailure, PayoutStatus
+from lightwork_broker.lightning.preimage import Preimage
 from lightwork_broker.payout_gate import PayoutGate
 from lightwork_broker.signals import Signals
 from lightwork_contracts.ids import Pubkey, WithdrawalId
@@ -347,7 +348,7 @@ class Accounts:
                 await self._end(
                     withdrawal,
                     WithdrawalEvent.SUCCEEDED,
-                    preimage=seen.preimage.hex(),
+                    preimage=seen.preimage,
                     fee_paid_msat=int(seen.fee_msat),
                 )
             case PayoutStatus.FAILED:
@@ -356,7 +357,9 @@ class Accounts:
             case _:
                 assert_never(seen.status)
 
-    async def _end(self, withdrawal: Withdrawal, event: WithdrawalEvent, **values: str | int) -> None:
+    async def _end(
+        self, withdrawal: Withdrawal, event: WithdrawalEvent, **values: str | int | Preimage
+    ) -> None:
         """Commit the outcome with its postings, once: whoever comes second changes nothing."""
         now = self._clock.now()
         async with self._database.write() as tx:
@@ -400,7 +403,7 @@ def withdrawal_view(withdrawal: Withdrawal) -> WithdrawalView:
         max_fee_msat=withdrawal.max_fee_msat,
         fee_paid_msat=withdrawal.fee_paid_msat,
         payment_hash=withdrawal.payment_hash,
-        preimage=withdrawal.preimage,
+        preimage=None if withdrawal.preimage is None else withdrawal.preimage.hex(),
         error_code=withdrawal.failure,
         unknown_since=withdrawal.unknown_since,
         created_at=int(withdrawal.created_at),

@@ -9,6 +9,7 @@ from sqlmodel import Field, SQLModel
 
 from lightwork_broker.accounts.machine import WithdrawalEvent, after
 from lightwork_broker.db.engine import Row, Transaction, table_of
+from lightwork_broker.lightning.preimage import Preimage, boxed, stored
 from lightwork_contracts.ids import PaymentHash, Pubkey, WithdrawalId
 from lightwork_contracts.money import Msat
 from lightwork_contracts.wire.accounts import WithdrawalStatus
@@ -69,7 +70,7 @@ class Withdrawal:
     amount_msat: Msat
     max_fee_msat: Msat
     fee_paid_msat: Msat | None = None
-    preimage: str | None = None
+    preimage: Preimage | None = None
     failure: str | None = None
     idempotency_key: str | None = None
     called_at: float | None = None
@@ -85,7 +86,7 @@ class Withdrawal:
         return self.amount_msat + self.max_fee_msat
 
     def __repr__(self) -> str:
-        # The preimage must not reach a log through a stray repr.
+        # Who is paid how much is nobody else's business, and no log's.
         return f"Withdrawal(id={self.id}, status={self.status})"
 
 
@@ -98,12 +99,13 @@ _PAYING = WithdrawalStatus.PAYING.value
 def _read(row: Row) -> Withdrawal:
     values = dict(row)
     values["status"] = WithdrawalStatus(values["status"])
+    values["preimage"] = boxed(values["preimage"])
     return Withdrawal(**values)
 
 
 async def insert(tx: Transaction, withdrawal: Withdrawal) -> None:
     """Add the intent row."""
-    await tx.run(sa.insert(_withdrawal), **{name: getattr(withdrawal, name) for name in _FIELDS})
+    await tx.run(sa.insert(_withdrawal), **{name: stored(getattr(withdrawal, name)) for name in _FIELDS})
     await _log(tx, withdrawal.id, event="asked", status=withdrawal.status, at=withdrawal.created_at)
 
 
@@ -176,7 +178,7 @@ async def change(
     event: WithdrawalEvent,
     *,
     now: float,
-    **values: str | int | None,
+    **values: str | int | Preimage | None,
 ) -> Withdrawal | None:
     """Take one edge of the table, if nobody else has; None if somebody did.
 
@@ -187,7 +189,13 @@ async def change(
     row = await tx.one(
         sa.update(_withdrawal)
         .where(_withdrawal.c.id == withdrawal.id, _withdrawal.c.status == withdrawal.status.value)
-        .values(status=target.value, updated_at=now, unseen_since=None, unknown_since=None, **values)
+        .values(
+            status=target.value,
+            updated_at=now,
+            unseen_since=None,
+            unknown_since=None,
+            **{name: stored(value) for name, value in values.items()},
+        )
         .returning(*_withdrawal.c)
     )
     if row is None:

@@ -180,6 +180,8 @@ def _engine(url: str, *, connections: int, isolation_level: str) -> AsyncEngine:
         # A server that was restarted must not cost the first request of each connection.
         pool_pre_ping=True,
         connect_args=connect_arguments(),
+        # An error must not show the preimage that was being stored.
+        hide_parameters=True,
     )
 
 
@@ -198,6 +200,10 @@ def translated() -> Generator[None]:
         raise DatabaseUnavailable(f"PostgreSQL gives no answer ({type(error).__name__})") from error
     except exc.DataError as error:
         raise NotStorable("a text holds a zero byte, or a number is out of range") from error
+    except exc.IntegrityError as error:
+        # The server's DETAIL repeats the row, which may hold a preimage, or the key that was taken.
+        told = psycopg.IntegrityError(str(error.orig).partition("\n")[0])
+        raise exc.IntegrityError(error.statement, None, told, hide_parameters=True) from None
     except exc.DBAPIError as error:
         if not error.connection_invalidated:
             raise

@@ -84,7 +84,11 @@ class SqliteDatabase(Database):
         self.path = path
         # BEGIN and COMMIT are ours to say: AUTOCOMMIT keeps SQLAlchemy from saying them too.
         self._engine = sa.create_engine(
-            "sqlite://", creator=lambda: _connect(path), poolclass=sa.NullPool, isolation_level="AUTOCOMMIT"
+            "sqlite://",
+            creator=lambda: _connect(path),
+            poolclass=sa.NullPool,
+            isolation_level="AUTOCOMMIT",
+            hide_parameters=True,  # an error must not show the preimage that was being stored
         )
         self._writer: _Connection | None = None
         self._readers: list[_Connection] = []

@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from lightwork_broker.escrow.guardian import outgoing_cltv_limit
 from lightwork_broker.escrow.machine import EscrowEvent, EscrowState
-from lightwork_broker.escrow.store import FARTHEST_SECONDS, Escrow
+from lightwork_broker.escrow.store import FARTHEST_SECONDS, Escrow, Value
 from lightwork_broker.lightning.conclusion import STALE_SECONDS, Watch, is_confirmed, may_be_over
 from lightwork_broker.lightning.ports import (
     HoldInvoice,
@@ -68,7 +68,7 @@ class Recorder(Protocol):
         event: EscrowEvent,
         *,
         data: dict[str, JsonValue] | None = None,
-        **values: str | int | float | None,
+        **values: Value,
     ) -> EscrowEvent | None: ...
 
     async def get(self, escrow_id: JobId) -> Escrow: ...
@@ -274,7 +274,7 @@ async def _record(
                 escrow,
                 EscrowEvent.PAYOUT_SUCCEEDED,
                 data={"routing_paid_msat": int(payout.fee_msat)},
-                preimage=payout.preimage.hex(),
+                preimage=payout.preimage,
                 routing_paid_msat=payout.fee_msat,
                 accepted_msat=accepted_msat or escrow.accepted_msat,
                 failure=None,

@@ -335,7 +335,7 @@ class EscrowService:
             log.critical("escrow.hold_invoice_unknown_to_node", job=escrow.id, state=escrow.state)
             await self.mark_unknown(escrow)
             return None
-        return await self.change(escrow, EscrowEvent.SETTLE_CONFIRMED, preimage=preimage.hex())
+        return await self.change(escrow, EscrowEvent.SETTLE_CONFIRMED, preimage=preimage)
 
     async def _cancel(self, escrow: Escrow) -> EscrowEvent | None:
         if escrow.accepted_msat is not None and escrow.mode is PaymentMode.ESCROW:
@@ -365,7 +365,7 @@ class EscrowService:
         return await self.change(
             escrow,
             EscrowEvent.SETTLE_CONFIRMED,
-            preimage=self._preimages.preimage_of(escrow).hex(),
+            preimage=self._preimages.preimage_of(escrow),
             accepted_msat=accepted,
         )
 
@@ -377,7 +377,7 @@ class EscrowService:
         event: EscrowEvent,
         *,
         data: dict[str, JsonValue] | None = None,
-        **values: str | int | float | None,
+        **values: store.Value,
     ) -> EscrowEvent | None:
         """Commit one edge with its ledger entries and what the job makes of it; None if it was overtaken."""
         async with self._database.write() as tx:
@@ -428,10 +428,10 @@ class EscrowService:
         *,
         data: dict[str, JsonValue] | None = None,
         strict: bool = True,
-        **values: str | int | float | None,
+        **values: store.Value,
     ) -> Escrow | None:
         now = self.now()
-        known: dict[str, str | int | float | None] = {"unknown_since": None, "unseen_since": None, **values}
+        known: dict[str, store.Value] = {"unknown_since": None, "unseen_since": None, **values}
         moved = await store.change(tx, escrow, event, now=now, data=data, **known)
         if moved is None:
             if strict:

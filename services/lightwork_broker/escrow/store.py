@@ -13,7 +13,7 @@ from sqlmodel import Field, SQLModel
 from lightwork_broker.db.engine import Row, Transaction, table_of
 from lightwork_broker.errors import IllegalTransition
 from lightwork_broker.escrow.machine import TERMINAL, EscrowEvent, EscrowState, after
-from lightwork_broker.lightning.preimage import Preimage
+from lightwork_broker.lightning.preimage import Preimage, boxed, stored
 from lightwork_contracts.ids import JobId, PaymentHash, Pubkey
 from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.money import Msat
@@ -116,7 +116,7 @@ class Escrow:
     forward_by: int | None = None
     failure: str | None = None
     reason: str | None = None
-    preimage: str | None = None
+    preimage: Preimage | None = None
     routing_paid_msat: Msat | None = None
     unknown_since: int | None = None
     unseen_since: float | None = None
@@ -145,12 +145,15 @@ class Escrow:
         """
         if self.preimage is None:
             raise IllegalTransition(f"escrow {self.id} is forwarded without a preimage")
-        return Preimage(bytes.fromhex(self.preimage))
+        return self.preimage
 
     def __repr__(self) -> str:
-        # The preimage must not reach a log through a stray repr.
+        # Who is paid how much is nobody else's business, and no log's.
         return f"Escrow(id={self.id}, state={self.state})"
 
+
+Value = str | int | float | Preimage | None
+"""What a column of an escrow may be set to."""
 
 _escrow = table_of(EscrowRow)
 _event = table_of(EscrowEventRow)
@@ -179,12 +182,13 @@ _INSERT_EVENT = sa.insert(_event)
 def _read(row: Row) -> Escrow:
     values = dict(row)
     values["state"] = EscrowState(values["state"])
+    values["preimage"] = boxed(values["preimage"])
     return Escrow(**values)
 
 
 async def insert(tx: Transaction, escrow: Escrow) -> None:
     """Add the intent row, payment hash included, before anything is asked of the node."""
-    values = {name: getattr(escrow, name) for name in _FIELDS}
+    values = {name: stored(getattr(escrow, name)) for name in _FIELDS}
     await tx.run(_INSERT, **values)
     await _log(tx, escrow_id=escrow.id, event="created", before=None, to=escrow.state, at=escrow.created_at)
 
@@ -206,7 +210,7 @@ async def change(
     *,
     now: float,
     data: dict[str, JsonValue] | None = None,
-    **values: str | int | float | None,
+    **values: Value,
 ) -> Escrow | None:
     """Take one edge of the table, if the row is still in the state and attempt that `escrow` was read in.
 
@@ -221,7 +225,9 @@ async def change(
         the_id=escrow.id,
         the_state=escrow.state.value,
         the_attempt=escrow.attempts,
-        **{**values, "state": target.value, "updated_at": now},
+        **{name: stored(value) for name, value in values.items()},
+        state=target.value,
+        updated_at=now,
     )
     if row is None:
         return None

@@ -126,7 +126,7 @@ class JobReader:
             progress_note=job.progress_note,
             deadline=None if job.deadline is None else int(job.deadline),
             routing_paid_msat=job.routing_paid_msat,
-            preimage=job.preimage if job.status is JobStatus.SETTLED else None,
+            preimage=job.preimage.hex() if job.preimage and job.status is JobStatus.SETTLED else None,
             last_event=job.last_event,
             created_at=int(job.created_at),
             updated_at=int(job.updated_at),

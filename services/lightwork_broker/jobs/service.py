@@ -20,6 +20,7 @@ from lightwork_broker.escrow.wrap import Limits
 from lightwork_broker.jobs import store
 from lightwork_broker.jobs.machine import Actor, JobChange, may
 from lightwork_broker.jobs.store import Job
+from lightwork_broker.lightning.preimage import Preimage
 from lightwork_broker.market.quote_store import Quote
 from lightwork_broker.market.quotes import hireable, signed_terms
 from lightwork_broker.signals import Signals
@@ -337,7 +338,7 @@ class Jobs:
         now = self._clock.now()
         change: JobChange | None = None
         actor = Actor.NODE
-        values: dict[str, str | int | float | None] = {}
+        values: dict[str, str | int | float | Preimage | None] = {}
         match event:
             case EscrowEvent.HOLD_ADDED:
                 change, actor = JobChange.INVOICE_MADE, Actor.BROKER
@@ -382,8 +383,8 @@ class Jobs:
 
     def _on_return(
         self, job: Job, escrow: Escrow
-    ) -> tuple[JobChange | None, dict[str, str | int | float | None]]:
-        values: dict[str, str | int | float | None] = {"deadline": None}
+    ) -> tuple[JobChange | None, dict[str, str | int | float | Preimage | None]]:
+        values: dict[str, str | int | float | Preimage | None] = {"deadline": None}
         match escrow.state:
             case EscrowState.LOST:
                 return JobChange.LOST, values | {"error_code": "broker_loss"}

@@ -13,6 +13,7 @@ from sqlmodel import Field, SQLModel
 
 from lightwork_broker.db.engine import Row, Transaction, table_of
 from lightwork_broker.jobs.machine import Actor, JobChange, after
+from lightwork_broker.lightning.preimage import Preimage, boxed, stored
 from lightwork_contracts.ids import JobId, ListingId, PaymentHash, Pubkey, QuoteId
 from lightwork_contracts.money import Msat
 from lightwork_contracts.status import CAPABILITIES, Acceptance, JobStatus
@@ -107,7 +108,7 @@ class Job:
     deadline: float | None = None
     work_deadline: float | None = None
     routing_paid_msat: Msat | None = None
-    preimage: str | None = None
+    preimage: Preimage | None = None
     last_event: int = 0
     created_at: float
     updated_at: float
@@ -167,6 +168,7 @@ def _read(row: Row) -> Job:
     values = dict(row)
     values["status"] = JobStatus(values["status"])
     values["acceptance"] = Acceptance(values["acceptance"])
+    values["preimage"] = boxed(values["preimage"])
     return Job(**values)
 
 
@@ -202,7 +204,7 @@ def _read_event(row: Row) -> JobEvent:
 
 
 async def insert(tx: Transaction, job: Job) -> Job:
-    await tx.run(_INSERT, **{name: getattr(job, name) for name in _FIELDS})
+    await tx.run(_INSERT, **{name: stored(getattr(job, name)) for name in _FIELDS})
     await append_event(tx, job.id, kind="job.quoted", status=job.status, at=job.created_at)
     return job
 
@@ -233,7 +235,7 @@ async def change(
     actor: Actor,
     now: float,
     data: dict[str, JsonValue] | None = None,
-    **values: str | int | float | None,
+    **values: str | int | float | Preimage | None,
 ) -> Job | None:
     """Take one edge of the table, if the row is still in the status and epoch that `job` was read in.
 
@@ -248,7 +250,9 @@ async def change(
         the_id=job.id,
         the_status=job.status.value,
         the_epoch=job.epoch,
-        **{**values, "status": target.value, "updated_at": now},
+        **{name: stored(value) for name, value in values.items()},
+        status=target.value,
+        updated_at=now,
     )
     if row is None:
         return None

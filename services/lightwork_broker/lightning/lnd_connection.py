@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar, cast
+from typing import Final, NoReturn, TypeVar, cast
 
 import grpc
 import grpc.aio
@@ -64,6 +64,9 @@ class _Macaroon:
 
     def __repr__(self) -> str:
         return "_Macaroon(...)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a macaroon is not copied or pickled")
 
 
 class LndConnection:

@@ -61,3 +61,13 @@ class Preimage:
 
     def __reduce__(self) -> str:
         raise TypeError("a preimage is not pickled: store it encrypted, through hex()")
+
+
+def boxed(text: str | None) -> Preimage | None:
+    """Return what a row holds in its box; the error for what is no preimage does not show it."""
+    return None if text is None else Preimage.from_hex(text)
+
+
+def stored(value: object) -> object:
+    """Return what a row is to hold: a preimage as hex, anything else as it is."""
+    return value.hex() if isinstance(value, Preimage) else value

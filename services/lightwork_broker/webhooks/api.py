@@ -31,7 +31,7 @@ async def add(request: Request, caller: Caller, body: AddWebhook) -> NewWebhook:
     a repeated one. Signed as Standard Webhooks say; the secret is shown this once.
     """
     added = await _webhooks(request).add(caller, body.url)
-    return NewWebhook(**webhook_view(added).model_dump(), secret=added.secret)
+    return NewWebhook(**webhook_view(added).model_dump(), secret=added.secret.reveal())
 
 
 @router.get("/v1/webhooks", summary="List your webhooks", responses=documented(*SIGNED))

@@ -19,6 +19,7 @@ from lightwork_broker.webhooks.outgoing import NotDelivered, Outgoing
 from lightwork_broker.webhooks.rules import UrlRefused, read_url
 from lightwork_broker.webhooks.store import Webhook
 from lightwork_contracts.ids import Pubkey, WebhookId
+from lightwork_contracts.secret_text import Secret
 from lightwork_contracts.wire.jobs import JobEvent
 from lightwork_contracts.wire.webhooks import WebhookMessage
 
@@ -67,7 +68,7 @@ class Webhooks:
                 id=WebhookId(self._ids.new("whk")),
                 owner=owner,
                 url=url,
-                secret="whsec_" + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode(),
+                secret=Secret("whsec_" + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()),
                 cursor=await store.last_event(tx),
                 retry_at=self._clock.now(),
                 created_at=self._clock.now(),
@@ -197,7 +198,7 @@ class Webhooks:
 def signed_headers(webhook: Webhook, seq: int, body: bytes, *, now: int) -> dict[str, str]:
     """Return the headers of Standard Webhooks 1.0: the same id at each try, an HMAC-SHA256 over id, time and body."""
     message_id = f"msg_{webhook.id}_{seq}"
-    key = base64.b64decode(webhook.secret.removeprefix("whsec_"))
+    key = base64.b64decode(webhook.secret.reveal().removeprefix("whsec_"))
     signature = hmac.new(key, f"{message_id}.{now}.".encode() + body, hashlib.sha256).digest()
     return {
         "Content-Type": "application/json",

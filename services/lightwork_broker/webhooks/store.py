@@ -14,6 +14,7 @@ from sqlmodel import Field, SQLModel
 from lightwork_broker.db.engine import Row, Transaction, table_of
 from lightwork_broker.jobs import store as jobs
 from lightwork_contracts.ids import Pubkey, WebhookId
+from lightwork_contracts.secret_text import Secret
 from lightwork_contracts.wire.jobs import JobEvent
 
 
@@ -41,7 +42,7 @@ class Webhook:
     id: WebhookId
     owner: Pubkey
     url: str
-    secret: str
+    secret: Secret[str]
     cursor: int
     """The number of the last event that was sent, or is none of its owner's."""
     tries: int = 0
@@ -55,7 +56,7 @@ class Webhook:
     created_at: float
 
     def __repr__(self) -> str:
-        # The secret must not reach a log through a stray repr, nor must what may be secret in a URL.
+        # What may be secret in a URL must not reach a log through a stray repr.
         return f"Webhook(id={self.id})"
 
 
@@ -64,11 +65,14 @@ _FIELDS = tuple(field.name for field in fields(Webhook))
 
 
 def _read(row: Row) -> Webhook:
-    return Webhook(**row)
+    values = dict(row)
+    values["secret"] = Secret(values["secret"])
+    return Webhook(**values)
 
 
 async def add(tx: Transaction, webhook: Webhook) -> None:
-    await tx.run(sa.insert(_webhook), **{name: getattr(webhook, name) for name in _FIELDS})
+    values = {name: getattr(webhook, name) for name in _FIELDS}
+    await tx.run(sa.insert(_webhook), **{**values, "secret": webhook.secret.reveal()})
 
 
 async def of_owner(tx: Transaction, owner: Pubkey) -> list[Webhook]:

@@ -115,7 +115,7 @@ async def test_both_parties_are_told_each_event_once_and_in_order(
     assert (kinds[0], kinds[-1]) == ("job.quoted", "job.settled")
     for got in receiver.seen:
         # Standard Webhooks 1.0, computed here by its text: HMAC-SHA256 over "id.timestamp.body".
-        key = base64.b64decode(added.secret.removeprefix("whsec_"))
+        key = base64.b64decode(added.secret.reveal().removeprefix("whsec_"))
         signed = f"{got.headers['webhook-id']}.{got.headers['webhook-timestamp']}.".encode() + got.body
         expected = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
         assert got.headers["webhook-signature"] == f"v1,{expected}"

@@ -17,7 +17,10 @@ from lightwork_broker.db.place import is_server
 
 def _sqlite(path: str) -> sa.Engine:
     engine = sa.create_engine(
-        f"sqlite:///{path}", poolclass=sa.NullPool, connect_args={"timeout": 60, "isolation_level": None}
+        f"sqlite:///{path}",
+        poolclass=sa.NullPool,
+        hide_parameters=True,
+        connect_args={"timeout": 60, "isolation_level": None},
     )
 
     def begin(connection: sa.Connection) -> None:
@@ -33,6 +36,7 @@ def _postgres(url: str) -> sa.Engine:
     engine = sa.create_engine(
         url_of(url),
         poolclass=sa.NullPool,
+        hide_parameters=True,
         connect_args=connect_arguments(lock_timeout="60s", statement_timeout="0"),
     )
 
