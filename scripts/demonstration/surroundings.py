@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Mapping
@@ -62,5 +63,7 @@ def write_shell_file(path: Path, variables: Mapping[str, str]) -> None:
     commands = shlex.quote(str(Path(sys.executable).parent))
     lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     lines.append(f'case ":$PATH:" in *:{commands}:*) ;; *) export PATH={commands}:"$PATH" ;; esac')
-    path.write_text("\n".join(lines) + "\n")
-    path.chmod(0o600)
+    # A new file each time: private before the first byte, whatever the umask and whatever was there.
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write("\n".join(lines) + "\n")
