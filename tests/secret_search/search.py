@@ -116,7 +116,7 @@ class SecretSearch:
     def from_a_node(self, text: str) -> None:
         """Take in what a Lightning node answered to its owner: not a broker's, but full of secrets to look for."""
         for found in TOLD_BY_A_NODE.findall(text):
-            self._secrets[found] = Kind.PREIMAGE
+            self.add(Kind.PREIMAGE, bytes.fromhex(found))
         for found in TOLD_IN_BASE64.findall(text):
             self.add(
                 Kind.PREIMAGE, base64.b64decode(found, altchars=b"-_" if set(found) & set("-_") else None)

@@ -137,6 +137,14 @@ def test_what_a_node_tells_its_owner_is_looked_for_and_not_found_fault_with() ->
     assert search.findings() == [Finding(Kind.PREIMAGE, "broker.log")]
 
 
+def test_the_zeros_that_stand_for_a_preimage_not_yet_known_are_no_secret() -> None:
+    search = SecretSearch()
+    search.from_a_node(json.dumps({"payment_preimage": "00" * 32}))
+    search.from_a_node(json.dumps({"r_preimage": base64.b64encode(bytes(32)).decode()}))
+    search.log("bitcoind.log", "hashAssumeValid=" + "00" * 32)
+    assert (search.findings(), search.secrets) == ([], 0)
+
+
 def test_a_hash_a_signature_and_a_public_key_are_nothing_secret(search: SecretSearch) -> None:
     key = SecretKey.generate(KEY)
     shown = {"hash": HASH, "pubkey": key.public, "sig": key.sign(bytes(32)).hex()}
