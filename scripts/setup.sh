@@ -13,8 +13,9 @@ fi
 
 # The build backend of the editable install comes from the lock, too: same versions, same hashes.
 # --strict fails here, not later, if the lock lacks something.
+# Compiled here once, since an environment may forbid Python to do so later: each start of a program would pay for it.
 echo "Syncing .venv with requirements/dev.lock" >&2
-printf -- '--editable .\n' | scripts/uv.sh pip sync --quiet --strict --python .venv/bin/python \
+printf -- '--editable .\n' | scripts/uv.sh pip sync --quiet --strict --compile-bytecode --python .venv/bin/python \
     --build-constraints requirements/dev.lock requirements/dev.lock -
 
 # For the ladder of lightwork_regtest, whose last rung installs a Go toolchain with pip or uv; make puts
