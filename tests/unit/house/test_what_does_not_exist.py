@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lightwork_broker.lightning.lnd import PERMISSIONS
+from lightwork_broker.lightning.permissions import PERMISSIONS
 from lightwork_contracts.wire.jobs import JobForProvider, JobWork
 
 REPOSITORY = Path(__file__).parents[3]

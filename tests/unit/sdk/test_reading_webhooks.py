@@ -9,6 +9,7 @@ from lightwork.webhooks import TOLERANCE_SECONDS, read_webhook
 from lightwork_broker.webhooks.service import signed_headers
 from lightwork_broker.webhooks.store import Webhook
 from lightwork_contracts.ids import JobId, Pubkey, WebhookId
+from lightwork_contracts.secret_text import Secret
 from lightwork_contracts.status import JobStatus
 from lightwork_contracts.wire.jobs import JobEvent
 from lightwork_contracts.wire.webhooks import WebhookMessage
@@ -23,7 +24,7 @@ HOOK = Webhook(
     id=WebhookId("whk_1"),
     owner=Pubkey("ab" * 32),
     url="https://x.test",
-    secret=SPEC_SECRET,
+    secret=Secret(SPEC_SECRET),
     cursor=0,
     created_at=0,
 )
