@@ -96,29 +96,25 @@ class Lagging(Port):
 
 async def test_a_node_that_is_behind_its_chain_raises_one_alarm_until_it_has_caught_up(story: Story) -> None:
     world = story.world
-    database = open_database(world.place)
     node = Lagging(world.node)
     reconciler = _reconciler(world, node)
-    try:
-        with structlog.testing.capture_logs() as logs:
-            for synced, seconds in (
-                (True, 10),
-                (False, 10),  # for a moment, as at each block
-                (True, 10),
-                (False, 30),
-                (False, 30),
-                (False, 30),
-                (False, 30),
-                (True, 10),
-                (True, 10),
-                (False, 61),
-                (False, 10),
-            ):
-                node.synced = synced
-                await reconciler.sweep()
-                world.clock.time += seconds
-    finally:
-        await database.close()
+    with structlog.testing.capture_logs() as logs:
+        for synced, seconds in (
+            (True, 10),
+            (False, 10),  # for a moment, as at each block
+            (True, 10),
+            (False, 30),
+            (False, 30),
+            (False, 30),
+            (False, 30),
+            (True, 10),
+            (True, 10),
+            (False, 61),
+            (False, 10),
+        ):
+            node.synced = synced
+            await reconciler.sweep()
+            world.clock.time += seconds
     assert _events(logs, "node.behind", "node.caught_up") == ["node.behind", "node.caught_up", "node.behind"]
     levels = {line["event"]: line["log_level"] for line in logs}
     assert levels["node.behind"] == "critical"

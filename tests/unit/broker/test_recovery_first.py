@@ -93,7 +93,11 @@ async def test_a_broker_whose_node_is_silent_serves_nothing(story: Story, tmp_pa
             return
 
     node = SilentAboutInvoices(world.node)
-    app = create_app(settings, node, clock=world.clock, database=open_database(world.place))
-    with pytest.raises(RecoveryFailed, match="no answer"):
-        async with app.router.lifespan_context(app):
-            raise AssertionError("it serves")
+    database = open_database(world.place)
+    app = create_app(settings, node, clock=world.clock, database=database)
+    try:
+        with pytest.raises(RecoveryFailed, match="no answer"):
+            async with app.router.lifespan_context(app):
+                raise AssertionError("it serves")
+    finally:
+        await database.close()
