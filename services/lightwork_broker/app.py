@@ -325,26 +325,27 @@ def create_app(
         ):
             setattr(app.state, name, getattr(rooms, name))
         app.state.rooms = rooms
-        await probe_permissions(node)
-        await rooms.watchdog.look()
-        await rooms.jobs.keep_leases(seconds=settings.lease_seconds)
-        taken_up = await rooms.reconciler.boot(patience_seconds=settings.node_patience_seconds)
-        taken_up += await rooms.accounts.sweep()
-        log.info("broker.started", unfinished=taken_up, network=rooms.info.network, node=rooms.info.node)
-        background = [
-            asyncio.create_task(_supervised(work), name=name)
-            for name, work in (
-                ("sweep", rooms.reconciler.run),
-                ("blocks", rooms.reconciler.follow_blocks),
-                ("clock", lambda: _tick(rooms.jobs)),
-                ("watchdog", rooms.watchdog.run),
-                ("orphans", rooms.orphans.run),
-                ("withdrawals", lambda: _sweep_withdrawals(rooms.accounts, settings.sweep_seconds)),
-                ("webhooks", rooms.webhooks.run),
-                *_among_brokers(rooms),
-            )
-        ]
+        background: list[asyncio.Task[None]] = []
         try:
+            await probe_permissions(node)
+            await rooms.watchdog.look()
+            await rooms.jobs.keep_leases(seconds=settings.lease_seconds)
+            taken_up = await rooms.reconciler.boot(patience_seconds=settings.node_patience_seconds)
+            taken_up += await rooms.accounts.sweep()
+            log.info("broker.started", unfinished=taken_up, network=rooms.info.network, node=rooms.info.node)
+            background += [
+                asyncio.create_task(_supervised(work), name=name)
+                for name, work in (
+                    ("sweep", rooms.reconciler.run),
+                    ("blocks", rooms.reconciler.follow_blocks),
+                    ("clock", lambda: _tick(rooms.jobs)),
+                    ("watchdog", rooms.watchdog.run),
+                    ("orphans", rooms.orphans.run),
+                    ("withdrawals", lambda: _sweep_withdrawals(rooms.accounts, settings.sweep_seconds)),
+                    ("webhooks", rooms.webhooks.run),
+                    *_among_brokers(rooms),
+                )
+            ]
             yield
         finally:
             for task in background:
