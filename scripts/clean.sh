@@ -23,7 +23,7 @@ if [ -d "$started" ]; then
     done
 fi
 
-rm -rf .venv .lightwork dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+rm -rf .venv .lightwork .cache dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
 find agents services contracts scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 if [ "${1:-}" = --cache ]; then

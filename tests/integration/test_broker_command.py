@@ -49,3 +49,12 @@ def test_a_ruling_without_the_brokers_key_makes_none(tmp_path: Path) -> None:
     assert done.returncode == 2, done.stdout
     assert "there is no broker's key" in done.stderr
     assert not (tmp_path / "mistyped").exists()
+
+
+def test_a_broker_that_cannot_start_ends_with_the_exit_code_that_is_promised(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir(mode=0o700)
+    key = tmp_path / "data" / "broker.key"
+    key.write_text("07" * 32)
+    key.chmod(0o644)  # others may read it, so it is not used
+    done = broker(tmp_path, "run", "--network", "simulated", "--port", "0", "--data-dir", "data")
+    assert done.returncode == 5, done.stderr
