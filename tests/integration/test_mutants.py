@@ -39,6 +39,7 @@ def test_the_catalogue_fits_the_code_and_leaves_no_invariant_out() -> None:
     assert faults_of(CATALOGUE) == []
 
 
+@pytest.mark.timeout(600)  # twelve runs of pytest: seconds each, and minutes on a machine that is busy
 def test_some_mutations_are_tried_and_the_suite_notices_each(suite: Suite) -> None:
     chosen = [_mutation(name) for name in TRIED_EACH_TIME]
     assert suite.require_green(chosen) == len(chosen)

@@ -12,7 +12,7 @@ from mutants import nursery
 from mutants.mutation import Mutation
 from mutants.source_copy import NotOnce, SourceCopy
 
-TOLD = 4_000
+TOLD = 20_000
 
 
 class Outcome(StrEnum):
@@ -33,6 +33,12 @@ class Verdict:
     outcome: Outcome
     seconds: float
     told: str = ""
+
+    @property
+    def noticed(self) -> str:
+        """Return the first line in which the test says what is wrong."""
+        lines = (line[1:].strip() for line in self.told.splitlines() if line.startswith("E "))
+        return next(lines, "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,7 @@ def as_json(verdicts: Sequence[Verdict], *, tests: int, seconds: float) -> str:
                     "breaks": verdict.mutation.breaks,
                     "caught_by": verdict.mutation.caught_by,
                     "outcome": verdict.outcome.value,
+                    "noticed": verdict.noticed,
                     "seconds": round(verdict.seconds, 1),
                 }
                 for verdict in verdicts
