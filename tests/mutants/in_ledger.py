@@ -127,7 +127,7 @@ IN_LEDGER = (
         old="ceil_share(route_fee_msat, ppm=500_000)",
         new="route_fee_msat // 2",
         breaks=("I9",),
-        caught_by="tests/property/test_wrap_plans.py::test_the_total_is_the_sum_and_every_part_is_what_was_agreed",
+        caught_by=f"{UNIT}/test_wrap_rules.py::test_the_price_is_itemised_as_the_operator_says",
     ),
     Mutation(
         name="a loss is not booked",
