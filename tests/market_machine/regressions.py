@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from market_machine.nature import FAULTS
 from market_machine.operations import Op
 
 
@@ -37,6 +38,7 @@ CREDIT, CREDIT_BY_ROAD, ESCROW, ESCROW_HELD = (
     Op("deal", 4, 13),
 )
 """A delivered job: owed to a seller, paid to one, and one whose payout the seller's wallet holds."""
+REVIEWED, REJECT, DELIVER = Op("deal", 2, 3), Op("decide", 0, 1), Op("work")
 PAY_COMES_LATE = Op("fault", 28, 2)
 """The next call to pay reaches the node after 24 s; the broker has heard after 10 s that nobody knows."""
 HOLD_COMES_LATE, HOLD_LOST = Op("fault", 32, 2), Op("fault", 4, 0)
@@ -58,6 +60,14 @@ def _withdrawn_before_a_jump(seconds: int) -> tuple[Op, ...]:
 
 
 SCRIPTS: tuple[Script, ...] = (
+    *(
+        Script(
+            f"at the payout, {fault.value}",
+            (Op("fault", 0, kind), ESCROW, Op("wait", TWO_MINUTES)),
+            reaches=frozenset({f"fault {fault.name}"}),
+        )
+        for kind, fault in enumerate(FAULTS)
+    ),
     Script(
         "what a withdrawal that fails brings back does not exceed the ceiling",
         (*(CREDIT_BY_ROAD,) * 5, Op("wait", 1), STALL, WITHDRAW_ALL, *(CREDIT_BY_ROAD,) * 5),
@@ -90,6 +100,42 @@ SCRIPTS: tuple[Script, ...] = (
             Op("wait", HALF_A_MINUTE),
             Op("wait", TEN_SECONDS),
         ),
+    ),
+    Script(
+        "whose it is not to decide decides nothing, and a release is paid",
+        (REVIEWED, REJECT, Op("decide", 0, 0), Op("wait", TEN_SECONDS)),
+        reaches=frozenset({"job disputed", "job settled"}),
+    ),
+    Script(
+        "a ruled refund hands out no result",
+        (REVIEWED, REJECT, Op("decide", 0, 1), Op("wait", TEN_SECONDS)),
+        reaches=frozenset({"job disputed", "job refunded"}),
+    ),
+    Script(
+        "a lease that was lost delivers nothing",
+        (Op("deal", 0, 2), Op("wait", 4), Op("serve"), Op("work", 0, 6), DELIVER),
+        reaches=frozenset({"job settled"}),
+    ),
+    Script("one quote that is hired on twice at once is one job", (Op("quote", 0, 4), Op("hire", 0, 2))),
+    Script("jobs under way count towards the ceiling", (Op("deal", 12, 2),) * 6),
+    Script(
+        "a withdrawal of which nobody knows is not given back",
+        (*(CREDIT,) * 2, Op("fault", 0, 5), WITHDRAW, Op("wait", TWO_MINUTES)),
+        reaches=frozenset({"withdrawal paid"}),
+    ),
+    Script(
+        "an older database does not cancel under a payout that it does not know of",
+        (
+            Op("deal", 4, 12),
+            Op("keep"),
+            DELIVER,
+            Op("kill"),
+            Op("restore"),
+            Op("work", 0, 3),
+            SETTLE_HELD,
+            Op("wait", TWO_MINUTES),
+        ),
+        reaches=frozenset({"escrow canceling", "escrow settled"}),
     ),
     Script(
         "an outage beyond the margin with the payout made is a loss, and booked",

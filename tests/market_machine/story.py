@@ -66,6 +66,11 @@ class Story:
         world = self.world
         return [*world.judge.breaches, *world.house.breaches, *world.desk.breaches]
 
+    @property
+    def reached(self) -> set[str]:
+        """Every status and state that was ever written, and every fault that struck."""
+        return self.checks.reached | {f"fault {fault.name}" for fault in self.world.weather.struck}
+
     # --- after each operation ---------------------------------------------------------------------------
 
     def _do(self, work: Callable[[], Any]) -> list[str]:
@@ -158,5 +163,5 @@ def play_script(script: Iterable[Op], folder: Path, *, template: Path, diligent:
                 break
             breaches = story.play(op)
         if not breaches:
-            return Played(story.end(diligent=diligent), story.checks.reached)
-        return Played([f"after {story.played[-1:]}:", *breaches], story.checks.reached)
+            return Played(story.end(diligent=diligent), story.reached)
+        return Played([f"after {story.played[-1:]}:", *breaches], story.reached)

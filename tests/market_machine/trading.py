@@ -159,15 +159,20 @@ def _epoch_of(world: World, job: dict[str, Any]) -> int:
 
 
 async def decide(world: World, job: dict[str, Any], *, release: bool) -> None:
-    """Let whoever may decide on a job do so, for the seller or for the buyer."""
-    buyer = world.buyer_of(job["buyer"])
+    """Let whoever may decide on a job do so, for the seller or for the buyer; the other side tries it first."""
+    buyer, seller = world.buyer_of(job["buyer"]).key, world.seller_of(job["provider"]).key
     match job["status"]:
         case "open" | "funded" if not release:
-            await act(world, buyer.key, job, "cancel")
+            await act(world, seller, job, "cancel")
+            await act(world, buyer, job, "cancel")
         case "delivered":
-            await act(world, buyer.key, job, "accept" if release else "reject")
+            what = "accept" if release else "reject"
+            await act(world, seller, job, what)
+            await act(world, buyer, job, what)
         case "disputed":
-            await act(world, world.operator, job, "release" if release else "refund")
+            what = "release" if release else "refund"
+            await act(world, seller if release else buyer, job, what)
+            await act(world, world.operator, job, what)
         case _:
             return
 
