@@ -94,7 +94,7 @@ def limits_of(settings: BrokerSettings, summary: NodeSummary, *, owner: Pubkey) 
         forward_seconds=settings.forward_seconds,
         seconds_per_block=settings.seconds_per_block,
         credit_ceiling_msat=settings.credit_ceiling_msat,
-        held_of_channel=settings.held_htlcs_of_channel,
+        held_htlcs_of_channel=settings.held_htlcs_of_channel,
         mark=mark_of(owner),
         credit_ceiling_msat_of_all=settings.credit_ceiling_msat_of_all,
     )

@@ -29,7 +29,11 @@ DEFAULTS = BrokerSettings()
 LIMITS = Limits(
     network="regtest",
     own_node="",
-    **{name: getattr(DEFAULTS, name) for name in Limits.__slots__ if name not in ("network", "own_node")},
+    **{
+        name: getattr(DEFAULTS, name)
+        for name in Limits.__slots__
+        if name not in ("network", "own_node", "mark")
+    },
 )
 HOUR = 3_600
 

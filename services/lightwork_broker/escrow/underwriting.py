@@ -90,7 +90,7 @@ class EscrowUnderwriter:
             raise LightningDown("the broker's Lightning node gives no answer") from error
         async with self._database.read() as tx:
             promised = await store.count_in(tx, EscrowState.CREATED, EscrowState.OPEN)
-        if not have_room(channels, most=self._limits.held_of_channel, promised=promised):
+        if not have_room(channels, most=self._limits.held_htlcs_of_channel, promised=promised):
             raise TooManyJobs(
                 "the channels of the broker's node hold as many payments as they can",
                 hint="try again when some jobs are over",

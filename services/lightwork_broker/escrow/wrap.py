@@ -52,7 +52,7 @@ class Limits:
     forward_seconds: int
     seconds_per_block: int
     credit_ceiling_msat: Msat = NO_CREDIT
-    held_of_channel: int = 400
+    held_htlcs_of_channel: int = 400
     mark: str = ""
     """What the memo of each hold invoice of this broker ends with, so that it finds them again on a shared node."""
     credit_ceiling_msat_of_all: Msat = NO_LIMIT
