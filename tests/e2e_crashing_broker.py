@@ -27,6 +27,7 @@ from lightwork_broker.lightning.ports import (
     NodeSummary,
     Payout,
     RouteEstimate,
+    SentPayment,
 )
 from lightwork_broker.lightning.preimage import Preimage
 from lightwork_broker.lightning.simulated.remote import RemoteNode
@@ -145,6 +146,9 @@ class CrashingNode:
 
     async def pending_holds(self) -> tuple[HoldInvoice, ...]:
         return await self._node.pending_holds()
+
+    async def sent_since(self, since: float) -> tuple[SentPayment, ...]:
+        return await self._node.sent_since(since)
 
     async def channel_slots(self) -> tuple[ChannelSlots, ...]:
         return await self._node.channel_slots()

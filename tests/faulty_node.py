@@ -38,6 +38,7 @@ from lightwork_broker.lightning.ports import (
     PayoutFailure,
     PayoutStatus,
     RouteEstimate,
+    SentPayment,
 )
 from lightwork_broker.lightning.preimage import Preimage
 from lightwork_contracts.bolt11 import RouteHint, read_invoice
@@ -484,6 +485,10 @@ class Port:
             )
 
         return await self._call("summary", None, effect)
+
+    async def sent_since(self, since: float) -> tuple[SentPayment, ...]:
+        del since
+        return ()
 
     async def channel_slots(self) -> tuple[ChannelSlots, ...]:
         return (ChannelSlots(active=True, incoming=self._node.slots_taken, most=483),)

@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 
 from lightwork_broker import keys
 from lightwork_broker.accounts import api as accounts_api
+from lightwork_broker.accounts.forgotten import stop_if_forgotten
 from lightwork_broker.accounts.service import AccountLimits, Accounts
 from lightwork_broker.body_limit import BodyLimit
 from lightwork_broker.clock import Clock, Ids, Steady, SystemClock
@@ -328,6 +329,8 @@ def create_app(
         background: list[asyncio.Task[None]] = []
         try:
             await probe_permissions(node)
+            # Before the books are compared: how far they were is what tells an older copy of the database.
+            await stop_if_forgotten(rooms.database, node, clock=time)
             await rooms.watchdog.look()
             await rooms.jobs.keep_leases(seconds=settings.lease_seconds)
             taken_up = await rooms.reconciler.boot(patience_seconds=settings.node_patience_seconds)

@@ -32,6 +32,8 @@ class Audit:
     unfinished: int
     unknown: int
     breaches: tuple[str, ...]
+    withdrawals_stopped: str | None = None
+    """Why no withdrawal is taken on, until the operator acknowledges it."""
     node: NodeMoney | None = None
 
 
@@ -57,6 +59,7 @@ async def audit(database: Database) -> Audit:
         counts = await escrows.count(tx)
         reserved = {withdrawal_account(one.id) for one in await withdrawals.under_way(tx)}
         between = {f"escrow:{job}" for job in await escrows.paid_out_not_settled(tx)}
+        stopped = await withdrawals.stopped(tx)
     breaches: list[str] = []
     if (total := sum(balances.values())) != 0:
         breaches.append(f"all accounts together are {total} msat, not zero")
@@ -75,7 +78,7 @@ async def audit(database: Database) -> Audit:
         for account, amount in balances.items()
         if account.startswith("balance:") and amount > 0
     ]
-    return Audit(balances, counts.unfinished, counts.unknown, tuple(breaches))
+    return Audit(balances, counts.unfinished, counts.unknown, tuple(breaches), withdrawals_stopped=stopped)
 
 
 @dataclass(frozen=True, slots=True)

@@ -334,7 +334,12 @@ def audit(
             out.print(_node_table(report.node))
         for breach in report.breaches:
             out.print(f"[red]breach[/]: {escape(breach)}")
-    raise typer.Exit(Exit.BREACH if report.breaches else Exit.OK)
+        if report.withdrawals_stopped is not None:
+            out.print(
+                f"[red]withdrawals are stopped[/]: {escape(report.withdrawals_stopped)}; "
+                "look into it, then let them go on with --acknowledge"
+            )
+    raise typer.Exit(Exit.BREACH if report.breaches or report.withdrawals_stopped else Exit.OK)
 
 
 def _node_table(money: audits.NodeMoney) -> Table:

@@ -113,6 +113,12 @@ class WithdrawalLimit(BrokerError):
     code = ProblemCode.WITHDRAWAL_LIMIT
 
 
+class WithdrawalsStopped(BrokerError):
+    """Withdrawals wait for the operator."""
+
+    code = ProblemCode.WITHDRAWALS_STOPPED
+
+
 class InvoiceRefused(BrokerError):
     """The provider's invoice cannot be wrapped safely; `invoice_code` says which rule it breaks."""
 

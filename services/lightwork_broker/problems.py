@@ -44,6 +44,7 @@ HTTP: dict[ProblemCode, tuple[int, str]] = {
     P.CREDIT_CEILING: (409, "The broker would owe the provider too much"),
     P.BALANCE_TOO_LOW: (409, "The balance is too low"),
     P.WITHDRAWAL_LIMIT: (409, "Too much is being withdrawn"),
+    P.WITHDRAWALS_STOPPED: (503, "Withdrawals are stopped"),
     P.INVOICE_MALFORMED: (422, "The invoice cannot be read"),
     P.INVOICE_NETWORK: (422, "The invoice is for another network"),
     P.INVOICE_NO_AMOUNT: (422, "The invoice names no amount"),

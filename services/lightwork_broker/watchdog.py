@@ -6,6 +6,7 @@ import asyncio
 
 import structlog
 
+from lightwork_broker.accounts import store as withdrawals
 from lightwork_broker.audit import audit, compare_with_node
 from lightwork_broker.clock import Clock
 from lightwork_broker.db.engine import Database
@@ -79,6 +80,7 @@ class Watchdog:
 
 
 async def acknowledge(database: Database, *, now: float) -> None:
-    """Let what was found so far be known: from now on only what ends later is compared with the node."""
+    """Let what was found so far be known: from now on only what ends later is compared, and withdrawals go on."""
     async with database.write() as tx:
+        await withdrawals.resume(tx)
         await ledger.set_watch_mark(tx, ledger.WatchMark(now))

@@ -37,6 +37,7 @@ BROKER = Role(
             "GetInfo",
             "GetDebugInfo",  # the only way to read the running invoices.holdexpirydelta
             "ListInvoices",
+            "ListPayments",
             "ChannelBalance",
             "ListChannels",
             "QueryRoutes",

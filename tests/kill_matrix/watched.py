@@ -23,6 +23,7 @@ from lightwork_broker.lightning.ports import (
     Payout,
     PayoutStatus,
     RouteEstimate,
+    SentPayment,
 )
 from lightwork_broker.lightning.preimage import Preimage
 from lightwork_contracts.bolt11 import RouteHint
@@ -203,6 +204,9 @@ class WatchedNode:
 
     async def pending_holds(self) -> tuple[HoldInvoice, ...]:
         return await self._call("pending_holds", self._node.pending_holds())
+
+    async def sent_since(self, since: float) -> tuple[SentPayment, ...]:
+        return await self._call("sent_since", self._node.sent_since(since))
 
     async def channel_slots(self) -> tuple[ChannelSlots, ...]:
         return await self._call("channel_slots", self._node.channel_slots())

@@ -43,6 +43,7 @@ class ProblemCode(StrEnum):
     CREDIT_CEILING = "credit_ceiling"
     BALANCE_TOO_LOW = "balance_too_low"
     WITHDRAWAL_LIMIT = "withdrawal_limit"
+    WITHDRAWALS_STOPPED = "withdrawals_stopped"
     # the provider's invoice
     INVOICE_MALFORMED = "invoice_malformed"
     INVOICE_NETWORK = "invoice_network"

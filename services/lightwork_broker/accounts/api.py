@@ -61,6 +61,7 @@ async def entries(
         P.IDEMPOTENCY_CONFLICT,
         P.BALANCE_TOO_LOW,
         P.WITHDRAWAL_LIMIT,
+        P.WITHDRAWALS_STOPPED,
         P.INVOICE_MALFORMED,
         P.INVOICE_NETWORK,
         P.INVOICE_NO_AMOUNT,

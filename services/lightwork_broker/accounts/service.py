@@ -27,6 +27,7 @@ from lightwork_broker.errors import (
     LightningDown,
     NotFound,
     WithdrawalLimit,
+    WithdrawalsStopped,
 )
 from lightwork_broker.ledger import store as ledger
 from lightwork_broker.ledger.rules import (
@@ -124,7 +125,7 @@ class Accounts:
         """Reserve what an invoice takes, and begin to pay it. The same key gives the same withdrawal.
 
         Raises:
-            InvoiceRefused, BalanceTooLow, WithdrawalLimit, IdempotencyConflict, LightningDown
+            InvoiceRefused, BalanceTooLow, WithdrawalLimit, WithdrawalsStopped, IdempotencyConflict, LightningDown
         """
         if key is not None:
             # Before anything else: an invoice that has expired since then is no reason to deny what was begun.
@@ -153,6 +154,11 @@ class Accounts:
             if known is not None:
                 return _repeated(known, invoice=invoice, max_fee_msat=max_fee_msat)
             await ledger.require_node(tx, self._limits.own_node)
+            if await store.stopped(tx) is not None:
+                raise WithdrawalsStopped(
+                    "this broker pays nothing out until its operator has looked at its books",
+                    hint="nothing is lost: try again later",
+                )
             await self._require_room(tx, withdrawal)
             if not await ledger.claim(tx, withdrawal.payment_hash, purpose=f"withdrawal:{withdrawal.id}"):
                 raise InvoiceRefused(

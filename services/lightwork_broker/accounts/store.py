@@ -58,6 +58,16 @@ class WithdrawalEventRow(SQLModel, table=True):
     at: float
 
 
+class WithdrawalStopRow(SQLModel, table=True):
+    """Why no withdrawal is taken on, if there is such a row: a person has to look first."""
+
+    __tablename__ = "withdrawal_stop"  # pyright: ignore[reportAssignmentType]
+
+    id: int = Field(primary_key=True)
+    reason: str
+    at: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Withdrawal:
     """One withdrawal as it was read. Amounts in msat, times in Unix seconds."""
@@ -92,6 +102,7 @@ class Withdrawal:
 
 _withdrawal = table_of(WithdrawalRow)
 _event = table_of(WithdrawalEventRow)
+_stop = table_of(WithdrawalStopRow)
 _FIELDS = tuple(field.name for field in fields(Withdrawal))
 _PAYING = WithdrawalStatus.PAYING.value
 
@@ -154,6 +165,22 @@ async def taken_since(tx: Transaction, *, agent: Pubkey | None, since: float) ->
     fee = sa.func.coalesce(_withdrawal.c.fee_paid_msat, _withdrawal.c.max_fee_msat)
     total = sa.func.coalesce(sa.func.sum(_withdrawal.c.amount_msat + fee), 0)
     return int(await tx.value(sa.select(total).where(clause)))
+
+
+async def stopped(tx: Transaction) -> str | None:
+    """Return why no withdrawal is taken on, or None."""
+    return await tx.value(sa.select(_stop.c.reason).where(_stop.c.id == 1))
+
+
+async def stop(tx: Transaction, *, reason: str, now: float) -> None:
+    """Take on no withdrawal until `resume`; the first reason stays."""
+    if await stopped(tx) is None:
+        await tx.run(sa.insert(_stop).values(id=1, reason=reason, at=now))
+
+
+async def resume(tx: Transaction) -> None:
+    """Take on withdrawals again."""
+    await tx.run(sa.delete(_stop))
 
 
 async def take_call(tx: Transaction, withdrawal: Withdrawal, *, now: float) -> bool:

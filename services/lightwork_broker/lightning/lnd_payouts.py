@@ -20,6 +20,7 @@ from lightwork_broker.lightning.ports import (
     PayoutFailure,
     PayoutStatus,
     RouteEstimate,
+    SentPayment,
 )
 from lightwork_broker.lightning.preimage import Preimage
 from lightwork_contracts.bolt11 import Hop, InvoiceError, RouteHint, read_invoice
@@ -30,6 +31,8 @@ BLOCK_PADDING: Final = 3
 """Blocks that LND's payment session adds to the final hop (LND: routing/payment_session.go)."""
 
 RETRY_SECONDS: Final = 0.25
+PAGE: Final = 500
+"""How many payments are read at once."""
 
 FAILURES: Final = {
     1: PayoutFailure.TIMEOUT,
@@ -135,6 +138,31 @@ class LndPayouts:
             RequestName.TRACK, payment_hash=bytes.fromhex(payment_hash), no_inflight_updates=False
         )
         return self._connection.stream(lambda stubs: stubs.router.TrackPaymentV2, message, seconds=seconds)
+
+    async def sent_since(self, since: float) -> tuple[SentPayment, ...]:
+        found: list[SentPayment] = []
+        offset = 0
+        while True:
+            message = request(
+                RequestName.LIST_PAYMENTS,
+                include_incomplete=True,
+                index_offset=offset,
+                max_payments=PAGE,
+                creation_date_start=max(0, int(since)),
+            )
+            reply = await self._connection.call(lambda stubs: stubs.lightning.ListPayments, message)
+            found += [
+                SentPayment(
+                    payment_hash=PaymentHash(one.payment_hash),
+                    amount_msat=Msat(one.value_msat),
+                    fee_msat=Msat(one.fee_msat),
+                )
+                for one in reply.payments
+                if one.status != PaymentStatusNumber.FAILED
+            ]
+            if len(reply.payments) < PAGE:
+                return tuple(found)
+            offset = reply.last_index_offset
 
     async def estimate_fee(
         self,

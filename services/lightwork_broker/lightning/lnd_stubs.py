@@ -81,8 +81,14 @@ class Payment(Protocol):
     payment_hash: str
     payment_preimage: str
     status: int
+    value_msat: int
     fee_msat: int
     failure_reason: int
+
+
+class ListPaymentsReply(Protocol):
+    payments: Sequence[Payment]
+    last_index_offset: int
 
 
 class Chain(Protocol):
@@ -200,6 +206,7 @@ class _LightningStub(Protocol):
     ChannelBalance: Unary[ChannelBalanceReply]
     ListChannels: Unary[ListChannelsReply]
     QueryRoutes: Unary[QueryRoutesReply]
+    ListPayments: Unary[ListPaymentsReply]
     WalletBalance: Unary[object]
     BakeMacaroon: Unary[object]
 
@@ -232,6 +239,7 @@ class RequestName(StrEnum):
     QUERY_ROUTES = "lightning_pb2.QueryRoutesRequest"
     WALLET_BALANCE = "lightning_pb2.WalletBalanceRequest"
     BAKE = "lightning_pb2.BakeMacaroonRequest"
+    LIST_PAYMENTS = "lightning_pb2.ListPaymentsRequest"
     FEE_LIMIT = "lightning_pb2.FeeLimit"
     ROUTE_HINT = "lightning_pb2.RouteHint"
     HOP_HINT = "lightning_pb2.HopHint"

@@ -23,9 +23,10 @@ WISHED: Final = (
     "/lnrpc.Lightning/GetDebugInfo",
     "/lnrpc.Lightning/ListChannels",
     "/lnrpc.Lightning/ListInvoices",
+    "/lnrpc.Lightning/ListPayments",
 )
 """What a broker can do without: comparing its books with the channels, reading the running `invoices.holdexpirydelta`,
-seeing how full the channels are, and finding payments that its database forgot."""
+seeing how full the channels are, and finding what came in or went out that its database forgot."""
 
 PERMISSIONS: Final = (*NEEDED, *WISHED)
 """All that a broker's macaroon is for."""

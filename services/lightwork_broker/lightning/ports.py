@@ -115,6 +115,15 @@ class Payout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SentPayment:
+    """One outgoing payment of the node that succeeded or is under way, whoever asked for it. Amounts in msat."""
+
+    payment_hash: PaymentHash
+    amount_msat: Msat
+    fee_msat: Msat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RouteEstimate:
     """What a payment would cost by the graph as the node knows it now; no probe was sent.
 
@@ -257,6 +266,10 @@ class Payouts(Protocol):
 
     async def wait(self, payment_hash: PaymentHash, timeout: float) -> Payout:
         """Follow the payment until it is final; after `timeout` seconds return what is known."""
+        ...
+
+    async def sent_since(self, since: float) -> tuple[SentPayment, ...]:
+        """Return every payment that the node began at or after `since` (Unix seconds) and that has not failed."""
         ...
 
     async def estimate_fee(

@@ -287,3 +287,31 @@ async def test_a_route_hint_leads_to_a_payee_outside_the_graph_and_is_priced(
     # more than the amount: whether that is too much is for the caller to say
     assert estimate.fee_msat == 7_000_000
     assert estimate.time_lock_blocks >= FINAL_CLTV + 40
+
+
+async def test_what_the_node_has_paid_since_then_is_listed_whoever_asked_for_it_and_what_failed_is_not(
+    lightning: LightningWorld,
+) -> None:
+    node, begun = lightning.broker, time.time() - 60
+
+    async def listed() -> dict[str, tuple[int, int]]:
+        return {one.payment_hash: (one.amount_msat, one.fee_msat) for one in await node.sent_since(begun)}
+
+    made = await lightning.provider.add_invoice(
+        value_msat=Msat(1_234_000), expiry_seconds=600, memo="listed", final_cltv=FINAL_CLTV
+    )
+    paid = await pay(node, made.payment_request, made.payment_hash)
+    assert paid.status is PayoutStatus.SUCCEEDED
+    assert (await listed())[made.payment_hash] == (1_234_000, paid.fee_msat)
+    unknown = secret()
+    failed = await pay(node, strangers_invoice(preimage=unknown), unknown.payment_hash)
+    assert failed.status is PayoutStatus.FAILED
+    assert unknown.payment_hash not in await listed()
+    held = secret()
+    text = await hold(lightning.provider, held)
+    async with paying(node, text, held.payment_hash):
+        await in_state(lightning.provider, held.payment_hash, InvoiceState.ACCEPTED)
+        assert (await listed())[held.payment_hash][0] == 1_000_000, "under way, it may still succeed"
+        await lightning.provider.cancel(held.payment_hash)
+    assert held.payment_hash not in await listed()
+    assert await node.sent_since(time.time() + 3_600) == ()

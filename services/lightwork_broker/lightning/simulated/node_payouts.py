@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lightwork_broker.lightning.errors import LightningUnavailable, Refused
-from lightwork_broker.lightning.ports import NodeId, Payout, PayoutStatus, RouteEstimate
+from lightwork_broker.lightning.ports import NodeId, Payout, PayoutStatus, RouteEstimate, SentPayment
 from lightwork_broker.lightning.simulated.connection import Connection, OutcomeUnknown
 from lightwork_broker.lightning.simulated.node_state import NodeState
 from lightwork_broker.lightning.simulated.routes import BLOCK_PADDING, Wish, find_route
@@ -68,6 +68,20 @@ class SimulatedPayouts:
             return await self._connection.call("track", payment_hash, lambda node: node.payout(payment_hash))
         except LightningUnavailable:
             return _unknown(payment_hash)
+
+    async def sent_since(self, since: float) -> tuple[SentPayment, ...]:
+        def effect(node: NodeState) -> tuple[SentPayment, ...]:
+            return tuple(
+                SentPayment(
+                    payment_hash=one.payment_hash,
+                    amount_msat=Msat(one.amount_msat),
+                    fee_msat=Msat(one.fee_msat),
+                )
+                for one in node.payments.values()
+                if one.began_at >= since and one.status is not PayoutStatus.FAILED
+            )
+
+        return await self._connection.call("sent_since", None, effect)
 
     async def wait(self, payment_hash: PaymentHash, timeout: float) -> Payout:
         clock = self._connection.board.clock

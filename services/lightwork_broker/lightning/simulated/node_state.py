@@ -39,6 +39,8 @@ class Payment:
     """The last attempt to pay one hash."""
 
     payment_hash: PaymentHash
+    began_at: float
+    amount_msat: int = 0
     fee_msat: int = 0
     status: PayoutStatus = PayoutStatus.IN_FLIGHT
     preimage: Preimage | None = None

@@ -49,7 +49,9 @@ def send(board: Switchboard, payer: NodeState, order: Order) -> Sent:
         )
     if known is not None and known.status is not PayoutStatus.FAILED:
         return Sent(known.outcome())
-    payment = Payment(payment_hash=order.payment_hash)
+    payment = Payment(
+        payment_hash=order.payment_hash, began_at=board.clock.now(), amount_msat=terms.amount_msat
+    )
     payer.payments[order.payment_hash] = payment
     own = sum(board.spendable_msat(channel, payer.pubkey) for channel in board.channels_of(payer.pubkey))
     if own < terms.amount_msat:

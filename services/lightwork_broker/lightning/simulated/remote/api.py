@@ -22,6 +22,7 @@ from lightwork_broker.lightning.ports import (
     HoldInvoice,
     NodeSummary,
     RouteEstimate,
+    SentPayment,
 )
 from lightwork_broker.lightning.preimage import Preimage
 from lightwork_broker.lightning.simulated.faults import Fault, PlannedFaults
@@ -49,6 +50,7 @@ METHODS: Final = (
     "watch",
     "pay",
     "track",
+    "sent_since",
     "estimate_fee",
     "add_invoice",
     "summary",
@@ -177,6 +179,11 @@ async def track(node: Node, body: wire.AboutHash) -> wire.PayoutView:
 @port.post("/wait")
 async def wait(node: Node, body: wire.Wait) -> wire.PayoutView:
     return wire.PayoutView.of(await node.wait(body.payment_hash, body.seconds))
+
+
+@port.post("/sent_since")
+async def sent_since(node: Node, body: wire.SentSince) -> tuple[SentPayment, ...]:
+    return await node.sent_since(body.since)
 
 
 @port.post("/estimate_fee")

@@ -23,6 +23,7 @@ from lightwork_broker.lightning.ports import (
     Payout,
     PayoutStatus,
     RouteEstimate,
+    SentPayment,
 )
 from lightwork_broker.lightning.preimage import Preimage
 from lightwork_broker.lightning.simulated.remote import wire
@@ -41,6 +42,7 @@ SILENCE_SECONDS = 40.0
 
 HOLD: TypeAdapter[HoldInvoice] = TypeAdapter(HoldInvoice)
 HOLDS: TypeAdapter[tuple[HoldInvoice, ...]] = TypeAdapter(tuple[HoldInvoice, ...])
+SENT: TypeAdapter[tuple[SentPayment, ...]] = TypeAdapter(tuple[SentPayment, ...])
 SUMMARY: TypeAdapter[NodeSummary] = TypeAdapter(NodeSummary)
 SLOTS: TypeAdapter[tuple[ChannelSlots, ...]] = TypeAdapter(tuple[ChannelSlots, ...])
 CREATED: TypeAdapter[CreatedInvoice] = TypeAdapter(CreatedInvoice)
@@ -151,6 +153,9 @@ class RemoteNode:
                 return seen
             if seen.status is PayoutStatus.UNKNOWN:
                 await asyncio.sleep(min(left, RETRY_SECONDS))
+
+    async def sent_since(self, since: float) -> tuple[SentPayment, ...]:
+        return await self._call("sent_since", wire.SentSince(since=since), SENT)
 
     async def estimate_fee(
         self,

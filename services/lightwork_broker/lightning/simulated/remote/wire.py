@@ -82,6 +82,10 @@ class Wait(Wire):
     seconds: float = Field(ge=0, le=30)
 
 
+class SentSince(Wire):
+    since: float
+
+
 class EstimateFee(Wire):
     invoice_destination: NodeId
     amount_msat: Msat

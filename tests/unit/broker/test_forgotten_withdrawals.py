@@ -1,0 +1,159 @@
+"""An older copy of the database owes again what was withdrawn: nothing more leaves until somebody has looked."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+from databases import Backup, Template
+from withdrawal_world import AGENT, OWED, CountedDatabase, WithdrawalWorld, open_withdrawals
+
+from lightwork_broker import watchdog
+from lightwork_broker.accounts import store
+from lightwork_broker.accounts.forgotten import OVERLAP_SECONDS, stop_if_forgotten
+from lightwork_broker.db.place import open_database
+from lightwork_broker.errors import WithdrawalsStopped
+from lightwork_broker.ledger import store as ledger
+from lightwork_broker.ledger.rules import NODE, Entry, Posting, balance_account
+from lightwork_broker.lightning.errors import LightningUnavailable
+from lightwork_broker.lightning.ports import PayoutStatus
+from lightwork_broker.lightning.simulated import Fault
+from lightwork_contracts.bolt11 import read_invoice
+from lightwork_contracts.money import Msat, sats
+from lightwork_contracts.wire.accounts import WithdrawalStatus as S
+
+
+@pytest.fixture
+async def world(template: Template, tmp_path: Path) -> AsyncGenerator[WithdrawalWorld]:
+    async with open_withdrawals(tmp_path, template) as opened:
+        await _compared(opened)
+        yield opened
+
+
+async def _compared(world: WithdrawalWorld) -> None:
+    """The books were compared with the node a moment ago, as a running broker does each minute."""
+    async with world.database.write() as tx:
+        await ledger.set_watch_mark(tx, ledger.WatchMark(world.clock.now()))
+
+
+async def _withdraw(world: WithdrawalWorld, amount: Msat = sats(300)) -> None:
+    accounts = world.start()
+    made = await accounts.withdraw(AGENT, invoice=await world.invoice(amount), max_fee_msat=sats(5), key=None)
+    await world.settle_down()
+    assert (await accounts.get(AGENT, made.id)).status is S.PAID
+    await world.kill()
+
+
+async def _look(world: WithdrawalWorld) -> str | None:
+    return await stop_if_forgotten(world.database, world.network.node("broker"), clock=world.clock)
+
+
+async def _older_copy(world: WithdrawalWorld) -> None:
+    """Withdraw, and put the database back to what it was before."""
+    backup = Backup(world.place)
+    await _withdraw(world)
+    await world.database.close()
+    backup.restore()
+    world.database = CountedDatabase(open_database(world.place))
+    assert await world.owed() == OWED, "it is owed again"
+
+
+async def test_with_an_older_copy_nothing_is_withdrawn_a_second_time_until_the_operator_has_looked(
+    world: WithdrawalWorld,
+) -> None:
+    await _older_copy(world)
+    paid = await world.payee_has()
+    reason = await _look(world)
+    assert reason is not None
+    assert "1 payments" in reason
+    assert "older copy" in reason
+    accounts = world.start()
+    with pytest.raises(WithdrawalsStopped):
+        await accounts.withdraw(AGENT, invoice=await world.invoice(sats(400)), max_fee_msat=sats(5), key=None)
+    assert await world.payee_has() == paid
+    assert (await world.audit()).withdrawals_stopped == reason
+    # A restart forgets nothing, and neither does the other broker on this database.
+    await world.kill()
+    with pytest.raises(WithdrawalsStopped):
+        await world.start().withdraw(
+            AGENT, invoice=await world.invoice(sats(1)), max_fee_msat=sats(5), key=None
+        )
+    await watchdog.acknowledge(world.database, now=world.clock.now())
+    assert (await world.audit()).withdrawals_stopped is None
+
+
+async def test_an_older_copy_is_noticed_however_old_it_is(world: WithdrawalWorld) -> None:
+    await _older_copy(world)
+    await world.pass_time(30 * 86_400)
+    assert await _look(world) is not None
+
+
+async def test_a_payment_under_way_that_the_database_does_not_know_counts_too(world: WithdrawalWorld) -> None:
+    backup = Backup(world.place)
+    world.network.stall("router")
+    accounts = world.start()
+    await accounts.withdraw(AGENT, invoice=await world.invoice(sats(9)), max_fee_msat=sats(5), key=None)
+    await world.settle_down()
+    await world.kill()
+    await world.database.close()
+    backup.restore()
+    world.database = CountedDatabase(open_database(world.place))
+    assert await _look(world) is not None
+    world.network.flow("router")
+
+
+async def test_a_restart_with_the_right_database_stops_nothing(world: WithdrawalWorld) -> None:
+    await _withdraw(world)
+    await world.pass_time(3_600)
+    assert await _look(world) is None
+    await _withdraw(world, sats(20))
+
+
+async def test_a_failed_payment_was_not_paid_and_stops_nothing(world: WithdrawalWorld) -> None:
+    node = world.network.node("broker")
+    text = await world.invoice(sats(50))
+    payment_hash = read_invoice(text).payment_hash
+    seen = await node.pay(
+        invoice=text, payment_hash=payment_hash, fee_limit_msat=Msat(0), cltv_limit=500, timeout_seconds=5
+    )
+    assert seen.status is PayoutStatus.FAILED
+    assert await _look(world) is None
+
+
+async def test_what_the_node_paid_before_the_books_were_last_compared_is_no_news(
+    world: WithdrawalWorld,
+) -> None:
+    node = world.network.node("broker")
+    text = await world.invoice(sats(50))
+    await node.pay(
+        invoice=text,
+        payment_hash=read_invoice(text).payment_hash,
+        fee_limit_msat=sats(5),
+        cltv_limit=500,
+        timeout_seconds=5,
+    )
+    await world.pass_time(OVERLAP_SECONDS + 1)
+    await _compared(world)
+    assert await _look(world) is None
+
+
+async def test_where_nothing_is_owed_there_is_nothing_to_stop(world: WithdrawalWorld) -> None:
+    await _older_copy(world)
+    back = Posting(
+        key="back", cause="back", entries=(Entry(balance_account(AGENT), OWED), Entry(NODE, -OWED))
+    )
+    async with world.database.write() as tx:
+        await ledger.post(tx, back, now=int(world.clock.now()))
+    assert await _look(world) is None
+    async with world.database.read() as tx:
+        assert await store.stopped(tx) is None
+
+
+async def test_a_node_that_gives_no_answer_says_nothing_of_what_was_paid(world: WithdrawalWorld) -> None:
+    world.faults.plan(Fault.LOST_BEFORE, method="sent_since")
+    with pytest.raises(LightningUnavailable):
+        await _look(world)
+    # Without the permission the broker works as before, and says so.
+    world.faults.plan(Fault.NO_PERMISSION, method="sent_since")
+    assert await _look(world) is None
