@@ -30,21 +30,10 @@ IN_ACCOUNTS = (
     Mutation(
         name="the balance is checked before the transaction that takes from it",
         file=SERVICE,
-        old="        async with self._database.write() as tx:\n"
-        "            known = None if key is None else await store.by_key(tx, agent, key)\n"
-        "            if known is not None:\n"
-        "                if (known.invoice, known.max_fee_msat) != (invoice, max_fee_msat):\n"
-        '                    raise IdempotencyConflict("this Idempotency-Key was used for another withdrawal")\n'
-        "                return known\n"
-        "            await self._require_room(tx, withdrawal)\n",
-        new="        async with self._database.read() as tx:\n"
-        "            known = None if key is None else await store.by_key(tx, agent, key)\n"
-        "            if known is not None:\n"
-        "                if (known.invoice, known.max_fee_msat) != (invoice, max_fee_msat):\n"
-        '                    raise IdempotencyConflict("this Idempotency-Key was used for another withdrawal")\n'
-        "                return known\n"
-        "            await self._require_room(tx, withdrawal)\n"
-        "        async with self._database.write() as tx:\n",
+        old="            await self._require_room(tx, withdrawal)\n            if not await ledger.claim(",
+        new="            async with self._database.read() as before:\n"
+        "                await self._require_room(before, withdrawal)\n"
+        "            if not await ledger.claim(",
         breaks=("I4",),
         caught_by=f"{WITHDRAWALS}::test_many_who_ask_at_once_take_the_balance_once[sqlite]",
     ),
@@ -139,7 +128,7 @@ IN_ACCOUNTS = (
     Mutation(
         name="the day's limit is off",
         file=SERVICE,
-        old="if most and taken + withdrawal.amount_msat > most:",
+        old="if most and taken + withdrawal.reserved_msat > most:",
         new="if most and taken > most:",
         breaks=("P1",),
         caught_by=f"{WITHDRAWALS}::test_a_days_limit_holds_until_the_day_is_over[sqlite-day_msat]",
@@ -147,8 +136,8 @@ IN_ACCOUNTS = (
     Mutation(
         name="the ceiling ignores the jobs that are under way",
         file=f"{BROKER}/escrow/ceiling.py",
-        old="if owed + under_way + price_msat > limits.credit_ceiling_msat:",
-        new="if owed + price_msat > limits.credit_ceiling_msat:",
+        old="if owed + under_way + price_msat > ceiling:",
+        new="if owed + price_msat > ceiling:",
         breaks=("P1",),
         caught_by=f"{CREDIT}::test_the_ceiling_counts_what_is_owed_and_what_is_under_way[sqlite]",
     ),

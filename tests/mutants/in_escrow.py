@@ -170,7 +170,7 @@ IN_ESCROW = (
     Mutation(
         name="a call that may still make the invoice is not waited out",
         file=SERVICE,
-        old="if escrow.hold_invoice is None and self.now() - escrow.created_at < GRACE_SECONDS:",
+        old="if escrow.hold_invoice is None and on_its_way:",
         new="if escrow.hold_invoice is not None:",
         breaks=("I27",),
         caught_by=f"{HOLDING}::test_a_job_that_is_given_up_waits_for_the_invoice_that_may_still_come[sqlite]",
@@ -178,9 +178,9 @@ IN_ESCROW = (
     Mutation(
         name="a preimage of ours is stored before the settlement",
         file=SERVICE,
-        old="            memo=terms.memo,\n            credited_to=",
-        new="            memo=terms.memo,\n"
-        "            preimage=self._preimages.preimage_for(terms.credit_seed).hex() if terms.credit_seed else None,\n"
+        old='            memo=f"{terms.memo} {self._limits.mark}",\n            credited_to=',
+        new='            memo=f"{terms.memo} {self._limits.mark}",\n'
+        "            preimage=self._preimages.preimage_for(terms.credit_seed) if terms.credit_seed else None,\n"
         "            credited_to=",
         breaks=("I20",),
         caught_by=script("a job on credit"),

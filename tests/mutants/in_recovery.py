@@ -6,6 +6,9 @@ from mutants.mutation import BROKER, UNIT, Mutation, script
 
 RECONCILE = f"{BROKER}/escrow/reconcile.py"
 SERVICE = f"{BROKER}/escrow/service.py"
+ORPHANS = f"{BROKER}/escrow/orphans.py"
+ORPHANED = f"{UNIT}/test_orphans.py"
+FORGOTTEN = f"{UNIT}/test_forgotten_withdrawals.py"
 PAYOUT = f"{BROKER}/escrow/payout.py"
 STORIES = f"{UNIT}/test_escrow_stories.py"
 PAYING = f"{UNIT}/test_escrow_paying.py"
@@ -36,8 +39,8 @@ IN_RECOVERY = (
     Mutation(
         name="a broker serves although it could not recover",
         file=RECONCILE,
-        old="                if self._clock.now() >= deadline:\n                    raise RecoveryFailed(",
-        new="                if self._clock.now() >= deadline:\n"
+        old="                if self._steady() >= deadline:\n                    raise RecoveryFailed(",
+        new="                if self._steady() >= deadline:\n"
         "                    return 0\n"
         "                    raise RecoveryFailed(",
         breaks=("I25", "I31"),
@@ -46,7 +49,7 @@ IN_RECOVERY = (
     Mutation(
         name="an older copy that takes the hash for used gives the job up",
         file=SERVICE,
-        old="if isinstance(error, HashInUse) and await self._was_settled_before(escrow):",
+        old="if isinstance(error, HashInUse) and await payout.was_settled_before(self._node, escrow):",
         new="if isinstance(error, HashInUse) and escrow.hold_invoice is not None:",
         breaks=("I30",),
         caught_by=f"{REVIEWED}::test_a_database_from_before_the_hold_invoice_ends_settled[sqlite]",
@@ -91,8 +94,8 @@ IN_RECOVERY = (
     Mutation(
         name="a broker starts on any wallet",
         file=RECONCILE,
-        old="        if known is not None and open_ones:\n",
-        new="        if known is not None and not pubkey:\n",
+        old="            if known is not None and (escrows or paying):\n",
+        new="            if known is not None and not pubkey:\n",
         breaks=("I27", "I30"),
         caught_by=f"{REVIEWED}::test_a_broker_on_another_wallet_does_not_start_while_escrows_are_open[sqlite]",
     ),
@@ -161,5 +164,55 @@ IN_RECOVERY = (
         "        if auto:\n            await self._jobs.release(moved, JobChange.ACCEPTED, actor=Actor.BROKER)\n",
         breaks=("I25", "I31"),
         caught_by=f"{MATRIX}::test_the_steps_of_a_settled_job_are_its_calls_and_commits_in_their_order",
+    ),
+    Mutation(
+        name="what is held for a forgotten job is given back at once",
+        file=ORPHANS,
+        old="        if now - since < GRACE_SECONDS:\n",
+        new="        if now < since:\n",
+        breaks=("I13", "I27"),
+        caught_by=f"{ORPHANED}::test_an_orphan_whose_provider_was_not_paid_goes_back_to_the_buyer[sqlite]",
+    ),
+    Mutation(
+        name="what the node holds for others is taken for a forgotten job",
+        file=ORPHANS,
+        old='return hold.memo.endswith(f" {mark_of(owner)}")',
+        new="return mark_of(owner) is not None",
+        breaks=("I27",),
+        caught_by=f"{ORPHANED}::test_what_is_held_for_somebody_else_on_the_same_node_is_left_alone"
+        "[sqlite-of another broker]",
+    ),
+    Mutation(
+        name="a forgotten job is settled with what was paid for something else",
+        file=ORPHANS,
+        old="            if await ledger.is_claimed(tx, hold.payment_hash):\n",
+        new='            if hold.payment_hash == "":\n',
+        breaks=("I11", "I23"),
+        caught_by=f"{ORPHANED}::test_an_orphan_is_not_settled_with_what_was_paid_for_something_else[sqlite]",
+    ),
+    Mutation(
+        name="with an older copy a balance is withdrawn a second time",
+        file=f"{BROKER}/accounts/service.py",
+        old="            if await store.stopped(tx) is not None:\n",
+        new="            if await store.stopped(tx) == invoice:\n",
+        breaks=("I30",),
+        caught_by=f"{FORGOTTEN}::test_with_an_older_copy_nothing_is_withdrawn_a_second_time_until_the_operator_has_looked"
+        "[sqlite]",
+    ),
+    Mutation(
+        name="what the node has paid is not looked through for what the database forgot",
+        file=f"{BROKER}/accounts/forgotten.py",
+        old="if not await ledger.is_claimed(tx, one.payment_hash)]",
+        new="if await ledger.is_claimed(tx, one.payment_hash)]",
+        breaks=("I30",),
+        caught_by=f"{FORGOTTEN}::test_an_older_copy_is_noticed_however_old_it_is[sqlite]",
+    ),
+    Mutation(
+        name="full channels are promised to more jobs",
+        file=f"{BROKER}/escrow/slots.py",
+        old="return not active or free > promised",
+        new="return not active or free > 0",
+        breaks=("P2",),
+        caught_by=f"{UNIT}/test_slots.py::test_more_than_every_channel_together_could_hold_is_never_promised",
     ),
 )

@@ -71,6 +71,7 @@ def _database(path: Path, search: SecretSearch) -> None:
                 rows = database.execute(f"SELECT {column} FROM {table} WHERE {column} IS NOT NULL")
                 for (value,) in rows:
                     if kind is Kind.PREIMAGE:
-                        search.add(kind, bytes.fromhex(value))
+                        with suppress(ValueError):  # a test of the table's own guards writes words
+                            search.add(kind, bytes.fromhex(value))
                     else:
                         search.add(kind, str(value).removeprefix("whsec_"))

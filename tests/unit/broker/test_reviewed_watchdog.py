@@ -51,7 +51,7 @@ class Watched:
             "id, agent, status, payment_hash, invoice, amount_msat, max_fee_msat, fee_paid_msat, preimage, "
             "created_at, updated_at"
         )
-        row = f"'wdr_0', 'a', 'paid', '{'ab' * 32}', 'x', 5, 0, 0, 'p', {now}, {now}"
+        row = f"'wdr_0', 'a', 'paid', '{'ab' * 32}', 'x', 5, 0, 0, '{'cd' * 32}', {now}, {now}"
         self.look.unguard("withdrawal")
         self.look.change(f"INSERT INTO withdrawal ({columns}) VALUES ({row})")
 
