@@ -172,21 +172,17 @@ def _escrow_breaches(escrow: Escrow, hold: HoldInvoice | None, payout: Payout | 
         breaches.append(f"{escrow.id} took {hold.accepted_msat} msat, the books say {escrow.accepted_msat}")
     if waits:
         breaches.append(f"{escrow.id} is {escrow.state}, but the node still has its invoice open")
-    if (escrow.routing_paid_msat or 0) > escrow.routing_msat:
+    cost = max(escrow.routing_paid_msat or 0, (payout and payout.fee_msat) or 0)
+    if cost > escrow.routing_msat:
         breaches.append(
-            f"{escrow.id} cost {escrow.routing_paid_msat} msat of routing, more than the {escrow.routing_msat} "
-            "msat that were collected for it"
+            f"{escrow.id} cost {cost} msat of routing, more than the {escrow.routing_msat} msat that were allowed"
         )
     if payout is None or payout.status is PayoutStatus.UNKNOWN:
         return breaches
     should = escrow.state in (EscrowState.SETTLED, EscrowState.LOST)
     if should != (payout.status is PayoutStatus.SUCCEEDED):
         breaches.append(f"{escrow.id} is {escrow.state}, the node says its payout has {payout.status}")
-    elif should and payout.fee_msat is not None and payout.fee_msat > escrow.routing_msat:
-        breaches.append(
-            f"{escrow.id} cost {payout.fee_msat} msat of routing, {escrow.routing_msat} msat were allowed"
-        )
-    elif should and payout.fee_msat != escrow.routing_paid_msat:
+    elif should and cost <= escrow.routing_msat and payout.fee_msat != escrow.routing_paid_msat:
         breaches.append(
             f"{escrow.id} cost {payout.fee_msat} msat of routing, the books say {escrow.routing_paid_msat}"
         )
@@ -204,20 +200,16 @@ def _is_foreign(escrow: Escrow, hold: HoldInvoice) -> bool:
 
 
 def _withdrawal_breaches(withdrawal: Withdrawal, payout: Payout) -> list[str]:
-    if (withdrawal.fee_paid_msat or 0) > withdrawal.max_fee_msat:
+    cost = max(withdrawal.fee_paid_msat or 0, payout.fee_msat or 0)
+    if cost > withdrawal.max_fee_msat:
         return [
-            f"{withdrawal.id} cost {withdrawal.fee_paid_msat} msat, more than its limit of "
-            f"{withdrawal.max_fee_msat} msat"
+            f"{withdrawal.id} cost {cost} msat, more than the {withdrawal.max_fee_msat} msat that were allowed"
         ]
     if payout.status is PayoutStatus.UNKNOWN:
         return []
     paid = withdrawal.status is WithdrawalStatus.PAID
     if paid != (payout.status is PayoutStatus.SUCCEEDED):
         return [f"{withdrawal.id} is {withdrawal.status}, the node says its payment has {payout.status}"]
-    if paid and payout.fee_msat is not None and payout.fee_msat > withdrawal.max_fee_msat:
-        return [
-            f"{withdrawal.id} cost {payout.fee_msat} msat, {withdrawal.max_fee_msat} msat were allowed for it"
-        ]
     if paid and payout.fee_msat != withdrawal.fee_paid_msat:
         return [f"{withdrawal.id} cost {payout.fee_msat} msat, the books say {withdrawal.fee_paid_msat}"]
     return []

@@ -29,6 +29,7 @@ async def world(template: Template, tmp_path: Path) -> AsyncGenerator[Withdrawal
     async with open_withdrawals(tmp_path, template) as opened:
         await _compared(opened)
         yield opened
+        await opened.database.close()
 
 
 async def _compared(world: WithdrawalWorld) -> None:
