@@ -38,9 +38,10 @@ from lightwork_broker.health import health_of
 from lightwork_broker.identity.service import Identity
 from lightwork_broker.identity.shared import FORGET_SECONDS, SharedGuard, require_key
 from lightwork_broker.jobs import api as jobs_api
+from lightwork_broker.jobs.caps import Caps
 from lightwork_broker.jobs.events import JobReader
 from lightwork_broker.jobs.queue import WorkQueue
-from lightwork_broker.jobs.service import Caps, Jobs
+from lightwork_broker.jobs.service import Jobs
 from lightwork_broker.lightning.errors import LightningError, PermissionMissing
 from lightwork_broker.lightning.ports import LightningNode, NodeSummary
 from lightwork_broker.lightning.version import SAFE, is_safe

@@ -118,7 +118,7 @@ AT_THE_BORDER = (
     Mutation(
         name="one buyer may take every slot",
         file=f"{BROKER}/jobs/service.py",
-        old="            await self._require_slot(tx, quote.buyer)\n",
+        old="            await require_slot(tx, quote.buyer, caps=self._caps, escrows=self._escrows, now=now)\n",
         new="",
         breaks=("P2",),
         caught_by=f"{LIMITS}::test_a_buyer_that_pays_nothing_takes_only_its_own_share_of_jobs",

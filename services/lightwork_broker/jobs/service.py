@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import assert_never
 
 import structlog
@@ -10,7 +9,7 @@ from pydantic import JsonValue
 
 from lightwork_broker.clock import Clock, Ids
 from lightwork_broker.db.engine import Database, Transaction
-from lightwork_broker.errors import BrokerError, Forbidden, LightningDown, NotFound, TooManyJobs, WrongStatus
+from lightwork_broker.errors import BrokerError, Forbidden, LightningDown, NotFound, WrongStatus
 from lightwork_broker.escrow.ceiling import require_below_ceiling
 from lightwork_broker.escrow.machine import EscrowEvent, EscrowState
 from lightwork_broker.escrow.service import EscrowService
@@ -18,6 +17,7 @@ from lightwork_broker.escrow.store import Escrow
 from lightwork_broker.escrow.terms import Terms
 from lightwork_broker.escrow.wrap import Limits
 from lightwork_broker.jobs import store
+from lightwork_broker.jobs.caps import DEFAULT_CAPS, Caps, require_slot
 from lightwork_broker.jobs.machine import Actor, JobChange, may
 from lightwork_broker.jobs.store import Job
 from lightwork_broker.lightning.preimage import Preimage
@@ -35,17 +35,6 @@ log = structlog.stdlib.get_logger()
 MOST_LEASES_LOST = 3
 UNPAID_GRACE_SECONDS = 5
 """LND expires the hold invoice by itself; this much later the broker cancels it, in case that was missed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Caps:
-    """How many jobs may be under way."""
-
-    of_buyer: int
-    of_all: int
-
-
-DEFAULT_CAPS = Caps(of_buyer=50, of_all=400)
 
 
 class Jobs:
@@ -115,7 +104,7 @@ class Jobs:
         async with self._database.write() as tx:
             if (known := await store.by_quote(tx, quote.id)) is not None:
                 return known
-            await self._require_slot(tx, quote.buyer)
+            await require_slot(tx, quote.buyer, caps=self._caps, escrows=self._escrows, now=now)
             if terms.mode is PaymentMode.CREDIT:
                 await require_below_ceiling(
                     tx, quote.provider, price_msat=terms.price_msat, limits=self._limits
@@ -140,18 +129,6 @@ class Jobs:
                 ),
             )
         return job
-
-    async def _require_slot(self, tx: Transaction, buyer: Pubkey) -> None:
-        """Keep a buyer, and all together, from taking every HTLC slot of the broker's channels."""
-        for whose, most in ((buyer, self._caps.of_buyer), (None, self._caps.of_all)):
-            if await store.count_open(tx, whose) >= most:
-                raise TooManyJobs(
-                    f"{'you have' if whose else 'this broker has'} {most} jobs that are not over",
-                    hint="cancel those that you will not pay, or wait until some are over"
-                    if whose
-                    else "try again in a moment",
-                    context={"limit": most},
-                )
 
     async def cancel(self, caller: Pubkey, job_id: str) -> Job:
         """Take back a job that no provider has started; the HTLC, if any, is returned.

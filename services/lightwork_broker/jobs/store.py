@@ -222,6 +222,18 @@ async def count_open(tx: Transaction, buyer: Pubkey | None = None) -> int:
     return int(await tx.value(statement))
 
 
+async def oldest_unpaid(tx: Transaction, *, before: float) -> Job | None:
+    """Return the job that has been open, and unpaid, for longest: since before then, and not given up yet."""
+    statement = (
+        sa.select(_job)
+        .where(_job.c.status == JobStatus.OPEN.value, _job.c.created_at < before, _job.c.error_code.is_(None))
+        .order_by(_job.c.created_at)
+        .limit(1)
+    )
+    row = await tx.one(statement)
+    return None if row is None else _read(row)
+
+
 async def by_quote(tx: Transaction, quote_id: QuoteId) -> Job | None:
     row = await tx.one(_BY_QUOTE, the_quote=quote_id)
     return None if row is None else _read(row)
