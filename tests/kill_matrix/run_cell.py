@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 PATIENCE_SECONDS = 1_500
 """Virtual seconds in which every flow must be over, counted from the restart."""
+AT_REST_SECONDS = 60.0
+"""How long the broker may go on with its books when all that it has to do is write down what the node says."""
 STUCK_SECONDS = 20
 CAPACITY = sats(16_000_000)
 BLOCK_SECONDS = 600
@@ -223,6 +225,14 @@ class _Story:
             found = look.execute(query).fetchone()
         return "" if found is None else f"job {found[0]}, escrow {found[1]}"
 
+    def _has_open_books(self) -> bool:
+        query = (
+            "SELECT EXISTS (SELECT 1 FROM escrow WHERE state NOT IN ('settled', 'canceled', 'returned', 'lost')) "
+            "OR EXISTS (SELECT 1 FROM withdrawal WHERE status = 'paying')"
+        )
+        with closing(sqlite3.connect(self.host.path)) as look:
+            return bool(look.execute(query).fetchone()[0])
+
     # --- to the end -------------------------------------------------------------------------------------
 
     async def _road(self) -> None:
@@ -255,6 +265,10 @@ class _Story:
         await asyncio.wait({done}, timeout=PATIENCE_SECONDS)
         if done.done():
             done.result()
+            # The parties of a job that an older database has open may be done with it before the broker is.
+            end = LoopTime().now() + AT_REST_SECONDS
+            while self._has_open_books() and LoopTime().now() < end:  # noqa: ASYNC110  (in no time)
+                await asyncio.sleep(1)
             return True
         done.cancel()
         return False
