@@ -194,14 +194,23 @@ class EscrowUnderwriter:
 
         That payment would pass for the payout of this job, although nobody was paid for it.
         """
-        try:
-            hold, payment = await asyncio.gather(
-                self._node.lookup(payment_hash), self._node.track(payment_hash)
-            )
-        except LightningUnavailable as error:
-            raise LightningDown("the broker's Lightning node gives no answer") from error
-        if payment.status is PayoutStatus.UNKNOWN:
-            raise LightningDown("the broker's Lightning node does not say whether it has paid this hash")
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + SYNC_SECONDS
+        while True:
+            # An answer that is lost costs nobody a quote: both questions may be asked again.
+            try:
+                hold, payment = await asyncio.gather(
+                    self._node.lookup(payment_hash), self._node.track(payment_hash)
+                )
+            except LightningUnavailable as error:
+                if loop.time() >= give_up:
+                    raise LightningDown("the broker's Lightning node gives no answer") from error
+            else:
+                if payment.status is not PayoutStatus.UNKNOWN:
+                    break
+                if loop.time() >= give_up:
+                    raise LightningDown("the broker's node does not say whether it has paid this hash")
+            await asyncio.sleep(SYNC_POLL_SECONDS)
         if hold is not None or payment.failure is not PayoutFailure.NEVER_SENT:
             raise InvoiceRefused(
                 "the broker's node has used this payment hash before",
