@@ -111,7 +111,7 @@ FORGERIES = {
     "a withdrawal that never was": (
         "INSERT INTO withdrawal (id, agent, status, payment_hash, invoice, amount_msat, max_fee_msat, "
         "fee_paid_msat, preimage, created_at, updated_at) VALUES ('wdr_1', 'a', 'paid', "
-        f"'{'ab' * 32}', 'x', 5, 0, 0, 'p', 1, strftime('%s', 'now'))"
+        f"'{'ab' * 32}', 'x', 5, 0, 0, '{'cd' * 32}', 1, strftime('%s', 'now'))"
     ),
 }
 

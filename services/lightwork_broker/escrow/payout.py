@@ -132,7 +132,9 @@ async def dispatch(recorder: Recorder, node: LightningNode, escrow: Escrow) -> E
     )
     if intent is None or recorder.now() - now > STALE_SECONDS:
         return intent
-    return await _record(recorder, await recorder.get(escrow.id), await _pay(node, escrow, limit=limit))
+    begun = await recorder.get(escrow.id)
+    recorder.watch.begin(_attempt(begun))
+    return await _record(recorder, begun, await _pay(node, escrow, limit=limit))
 
 
 def _was_tried_enough(escrow: Escrow, *, now: float) -> bool:
@@ -199,6 +201,7 @@ async def _pay_again(recorder: Recorder, node: LightningNode, escrow: Escrow) ->
     taken = await recorder.take_over(escrow)
     if taken is None or recorder.now() - now > STALE_SECONDS:
         return None
+    recorder.watch.begin(_attempt(taken))
     seen = await _pay(node, taken, limit=limit)
     return None if seen.status is PayoutStatus.FAILED else await _record(recorder, taken, seen)
 

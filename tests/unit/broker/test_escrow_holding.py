@@ -14,6 +14,7 @@ from faulty_node import Fault
 
 from lightwork_broker.errors import InvoiceRefused
 from lightwork_broker.ledger import store as ledger
+from lightwork_broker.lightning.conclusion import GRACE_SECONDS
 from lightwork_broker.lightning.ports import InvoiceState
 from lightwork_contracts.ids import JobId, PaymentHash
 from lightwork_contracts.money import Msat
@@ -119,6 +120,9 @@ async def test_a_hold_invoice_that_comes_after_its_job_was_given_up_is_cancelled
     node.faults = [("add_hold", Fault.SLOW_BEFORE)]
     await _play(story, Op("sweep", broker=0))
     clock.time += 15
+    await _play(story, Op("sweep", broker=1))
+    # This broker has not seen the call begin, so it waits by its own time until none can be on its way.
+    clock.time += GRACE_SECONDS + 1
     await _play(story, Op("sweep", broker=1))
     assert _state(story) == ("expired", "canceled")
     await _play(story, Op("deliver_letter"))

@@ -61,6 +61,7 @@ async def test_a_row_that_cannot_be_read_keeps_no_other_job_from_its_end(world: 
     broken, done, late = await _fund(world), await _fund(world), await _fund(world)
     books = Books(world.place)
     await world.stop(0)
+    books.unguard(spoil.split()[1])
     books.change(spoil, broken)
     with structlog.testing.capture_logs() as logs:
         await world.start(0)
