@@ -18,13 +18,24 @@ EXPECTED_CRITICAL = frozenset(
     {
         "escrow.close_to_expiry",
         "escrow.returned_before_settlement",
+        "escrow.unknown_for_long",
+        "node.behind",
         "withdrawal.permission_missing",
+        "withdrawal.unknown_for_long",
     }
 )
 """Alarms about what was done to the broker, not by it."""
 REFUSED = "refuses the macaroon"
 """A permission that was taken away is the operator's to give back."""
-AFTER_RESTORING = frozenset({"escrow.node_knows_better", "escrow.settled_while_canceling"})
+AFTER_RESTORING = frozenset(
+    {
+        "escrow.node_knows_better",
+        "escrow.settled_while_canceling",
+        "orphan.cancelled",
+        "orphan.settled",
+        "withdrawals.stopped",
+    }
+)
 
 
 class Sayings:

@@ -122,7 +122,8 @@ class Story:
                     self.checks.breach(f"audit: {breach}")
             if world.state("broker").serves:
                 with world.weather.calm():
-                    for breach in await compare_with_node(database, world.network.node("broker")):
+                    seen = await compare_with_node(database, world.network.node("broker"))
+                    for breach in seen.breaches:
                         self.checks.breach(f"audit --node: {breach}")
         finally:
             await database.close()

@@ -156,7 +156,7 @@ IN_LEDGER = (
     Mutation(
         name="the watchdog believes the books about what routing cost",
         file=f"{BROKER}/audit.py",
-        old="    elif should and payout.fee_msat != escrow.routing_paid_msat:",
+        old="    elif should and cost <= escrow.routing_msat and payout.fee_msat != escrow.routing_paid_msat:",
         new="    elif should and payout.fee_msat is None:",
         breaks=("I10",),
         caught_by=f"{WATCHDOG}::test_what_does_not_hold_stops_payouts_and_says_so[another routing fee]",
