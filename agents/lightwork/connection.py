@@ -167,28 +167,42 @@ class BrokerConnection:
             BrokerUnreachable: the connection was lost; resume with `Last-Event-ID`.
             BrokerProblem: the broker refused.
         """
-        # Keep-alive comments come every few seconds, so a minute of silence is a dead connection.
-        request = self._request(
-            "GET",
-            path,
-            content=b"",
-            params=None,
-            headers={"Accept": "text/event-stream", **(headers or {})},
-            signed=True,
-            seconds=60,
-        )
+        response = await self._open_stream(path, headers=headers or {})
         try:
-            response = await self._client.send(request, stream=True)
-            try:
-                if response.status_code != 200:
-                    await response.aread()
-                    raise problem_of(response)
-                async for event in httpx2.EventSource(response):
-                    yield event
-            finally:
-                await response.aclose()
+            async for event in httpx2.EventSource(response):
+                yield event
         except httpx2.TransportError as error:
             raise self._unreachable(error) from None
+        finally:
+            await response.aclose()
+
+    async def _open_stream(self, path: str, *, headers: Mapping[str, str]) -> httpx2.Response:
+        """Return the open answer of a stream. What was signed before the broker's start is signed anew."""
+        attempt = 0
+        while True:
+            attempt += 1
+            # Keep-alive comments come every few seconds, so a minute of silence is a dead connection.
+            request = self._request(
+                "GET",
+                path,
+                content=b"",
+                params=None,
+                headers={"Accept": "text/event-stream", **headers},
+                signed=True,
+                seconds=60,
+            )
+            try:
+                response = await self._client.send(request, stream=True)
+                if response.status_code == 200:
+                    return response
+                await response.aread()
+                await response.aclose()
+            except httpx2.TransportError as error:
+                raise self._unreachable(error) from None
+            problem = problem_of(response)
+            if problem.code != ProblemCode.AUTH_STALE or attempt >= self._attempts:
+                raise problem
+            await self.sleep(self.backoff.delay(attempt, chance=self.chance()))
 
     async def _send(
         self,

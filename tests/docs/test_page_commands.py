@@ -12,7 +12,7 @@ from page_session import PageSession
 ON_NO_NODE = ("docs/agents.md", "docs/api.md", "docs/operating.md", "docs/testing.md")
 PLAYED_ELSEWHERE = ("docs/compose.md", "docs/dev.md", "docs/regtest.md")
 """Pages that need real nodes: tests/regtest plays them, or runs what they describe."""
-WITHOUT_COMMANDS = ("docs/index.md", "docs/money.md", "docs/safety.md")
+WITHOUT_COMMANDS = ("docs/incidents.md", "docs/index.md", "docs/money.md", "docs/safety.md")
 SHOWN = ("text", "mermaid")
 
 

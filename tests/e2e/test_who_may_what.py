@@ -179,9 +179,11 @@ async def _scene(world: World) -> tuple[Scene, HandBuyer, asyncio.Task[Any], asy
         now = time.time()
         connection.execute(
             "INSERT INTO withdrawal (id, agent, status, payment_hash, invoice, amount_msat, max_fee_msat, "
-            "created_at, updated_at) VALUES (?, ?, 'failed', ?, 'x', 5, 0, ?, ?)",
+            "created_at, updated_at) VALUES (?, ?, 'paying', ?, 'x', 5, 0, ?, ?)",
             (f"wdr_{name}", provider.client.key.public, job.id.encode().hex().ljust(64, "0")[:64], now, now),
         )
+        # In one transaction: the broker must not begin to pay it.
+        connection.execute("UPDATE withdrawal SET status = 'failed' WHERE id = ?", (f"wdr_{name}",))
         connection.execute(
             "INSERT INTO webhook (id, owner, url, secret, cursor, tries, retry_at, lease_until, disabled, "
             "created_at) VALUES (?, ?, 'https://example.com/', 'x', 0, 0, 0, 0, 1, ?)",

@@ -152,3 +152,22 @@ def test_waiting_doubles_up_to_its_most_and_never_all_at_once() -> None:
     backoff = Backoff(first=1, most=8)
     assert [backoff.delay(attempt, chance=1) for attempt in (1, 2, 3, 4, 5, 500)] == [1, 2, 4, 8, 8, 8]
     assert backoff.delay(3, chance=0) == 2
+
+
+async def test_a_stream_that_was_signed_before_the_brokers_start_is_signed_anew() -> None:
+    event = httpx2.Response(
+        200, headers={"Content-Type": "text/event-stream"}, content=b"id: 7\nevent: job.funded\ndata: {}\n\n"
+    )
+    server = Server(problem(ProblemCode.AUTH_STALE, 401), event)
+    heard = [one.id async for one in server.connection().stream("/v1/jobs/job_1/events")]
+    assert heard == ["7"]
+    first, second = (request.headers["Authorization"] for request in server.requests)
+    assert first != second
+    assert len(server.slept) == 1
+
+
+async def test_a_stream_of_one_whose_clock_is_wrong_is_refused_in_the_end() -> None:
+    server = Server(problem(ProblemCode.AUTH_STALE, 401))
+    with pytest.raises(AuthRefused):
+        _ = [one async for one in server.connection().stream("/v1/jobs/job_1/events")]
+    assert len(server.requests) > 1
