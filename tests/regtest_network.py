@@ -45,5 +45,5 @@ def fresh_network(folder: Path, *, topology: str = "market") -> Generator[Networ
         # A test may have deleted it, and a machine without bitcoind never made it.
         with suppress(NetworkNotFoundError):
             take_down(name, delete=False, env=env, progress=SilentProgress())
-            sweep(folder)
+            sweep(folder, of_nodes=True)
             take_down(name, delete=True, env=env, progress=SilentProgress())

@@ -19,7 +19,7 @@ from postgres_server import PostgresServer
 
 from lightwork_contracts.signed.keys import SecretKey
 from lightwork_regtest import Network, channels
-from lightwork_regtest.errors import RegtestError
+from lightwork_regtest.errors import NodeFailedError, RegtestError
 from lightwork_regtest.nodes.bitcoind import Bitcoind
 from lightwork_regtest.nodes.lnd import LightningNode
 from lightwork_regtest.topology import MARKET
@@ -162,7 +162,12 @@ class Ground:
             await self.up(Victim.BITCOIND)
         await asyncio.gather(*(self.up(victim) for victim in NODE_OF))
         self.require_channels()
-        await asyncio.to_thread(self._connect)
+        try:
+            await asyncio.to_thread(self._connect)
+        except NodeFailedError:
+            # A node may find out only when its peer is there that it does not use the channel any more.
+            self.require_channels()
+            raise
         for broker in self.brokers:
             await until(broker.is_well, what=f"{broker.url} is well", seconds=BACK_SECONDS, every=0.2)
 

@@ -17,25 +17,30 @@ from regtest_network import fresh_network
 
 from lightwork_contracts.status import JobStatus
 
-SEED = 38
+SEEDS = (34, 31, 39, 42)
+"""Each strikes the broker and its LND early. One is played, unless LND makes it void."""
 SECONDS = 40
 
 
-async def _played(folder: Path, name: str) -> Run:
+async def _played(folder: Path, *, seed: int) -> Run:
     # Not the session's network: nobody else may be on it while its nodes are killed.
-    with fresh_network(folder / f"network-{name}") as network:
-        options = Options(seed=SEED, minutes=SECONDS / 60, buyers=4)
-        return await play(network, folder / f"market-{name}", options)
+    with fresh_network(folder / f"network-{seed}") as network:
+        options = Options(seed=seed, minutes=SECONDS / 60, buyers=2)
+        return await play(network, folder / f"market-{seed}", options)
 
 
 @pytest.mark.regtest
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 async def test_no_sat_is_lost_while_broker_and_nodes_are_killed_at_random(tmp_path: Path) -> None:
-    try:
-        run = await _played(tmp_path, "first")
-    except Void:
-        # LND broke a channel of its own, so where the money is cannot be said; that our books held was checked.
-        run = await _played(tmp_path, "second")
+    for seed in SEEDS:
+        try:
+            run = await _played(tmp_path, seed=seed)
+            break
+        except Void:
+            # LND broke a channel of its own, so where the money is cannot be said; that our books held was checked.
+            continue
+    else:
+        pytest.fail("LND broke a channel of its own each time")
     assert run.breaches == ()
     assert run.facts.lost_msat == 0
     assert run.jobs()["not over"] == 0
@@ -46,14 +51,14 @@ async def test_no_sat_is_lost_while_broker_and_nodes_are_killed_at_random(tmp_pa
 
 def test_the_same_seed_strikes_in_the_same_way() -> None:
     victims = frozenset(Victim)
-    first, second = (list(islice(draw(SEED, victims=victims), 50)) for _ in range(2))
+    first, second = (list(islice(draw(SEEDS[0], victims=victims), 50)) for _ in range(2))
     assert first == second
-    assert first != list(islice(draw(SEED + 1, victims=victims), 50))
+    assert first != list(islice(draw(SEEDS[0] + 1, victims=victims), 50))
 
 
 def test_only_what_is_there_is_struck() -> None:
     victims = frozenset({Victim.BROKER, Victim.BROKER_NODE})
-    struck = {strike.victim for strike in islice(draw(SEED, victims=victims), 200)}
+    struck = {strike.victim for strike in islice(draw(SEEDS[0], victims=victims), 200)}
     assert struck == {*victims, None}
 
 

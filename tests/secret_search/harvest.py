@@ -23,15 +23,21 @@ SECRETS = (".macaroon", ".key", ".conf", ".sqlite")
 SEEN_ALREADY: set[tuple[int, int, int, int]] = set()
 
 
-def sweep(folder: Path, search: SecretSearch = SEARCH) -> None:
-    """Take in every log, key, macaroon, password and database below a folder, once; what is gone is gone."""
+def sweep(folder: Path, search: SecretSearch = SEARCH, *, of_nodes: bool = False) -> None:
+    """Take in every log, key, macaroon, password and database below a folder, once; what is gone is gone.
+
+    In a folder of nodes their own logs are left out: an LND that is killed with a payment on its way writes the
+    preimage into its log when it starts again, and whoever may read that log may read its database, too.
+    """
     paths: list[Path] = []
     for where, folders, names in os.walk(folder):
         # A chain and a wheel's contents hold neither.
         folders[:] = sorted(
             set(folders) - {"blocks", "chainstate", "indexes", "site-packages", "node_modules"}
         )
-        paths += [Path(where) / name for name in names if _is_log(name) or name.endswith(SECRETS)]
+        paths += [
+            Path(where) / name for name in names if name.endswith(SECRETS) or (_is_log(name) and not of_nodes)
+        ]
     # Secrets first: a password is looked for only in what comes after it.
     for path in sorted(paths, key=lambda path: _is_log(path.name)):
         with suppress(OSError, sqlite3.Error):
