@@ -20,11 +20,19 @@ from secret_search.search import Finding, Kind, SecretSearch
 from lightwork_contracts.signed.http_auth import sign_request
 from lightwork_contracts.signed.keys import SecretKey
 
-KEY = secrets.token_bytes(32)
-PREIMAGE = secrets.token_bytes(32)
+PLAIN = bytes(set(range(256)) - set(b"'\"\\"))
+"""In JSON a quote within a text is written otherwise, so what is planted has none."""
+
+
+def _drawn(size: int) -> bytes:
+    return bytes(secrets.choice(PLAIN) for _ in range(size))
+
+
+KEY = _drawn(32)
+PREIMAGE = _drawn(32)
 HASH = hashlib.sha256(PREIMAGE).hexdigest()
-MACAROON = b"\x02\x01\x03lnd\x02\xf8\x01" + secrets.token_bytes(200)
-WEBHOOK = secrets.token_bytes(32)
+MACAROON = b"\x02\x01\x03lnd\x02\xf8\x01" + _drawn(200)
+WEBHOOK = _drawn(32)
 PASSWORD = secrets.token_urlsafe(18)
 TOKEN = sign_request(
     key=SecretKey.generate(KEY), url="http://x/", method="GET", body=b"", created_at=1, nonce="0" * 16

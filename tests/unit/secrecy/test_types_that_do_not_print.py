@@ -58,7 +58,7 @@ URL = f"postgresql://me:{PASSWORD}@db.example/market"
 def escrow(*, escrow_id: str = "job_1", total_msat: int = 111) -> Escrow:
     return Escrow(
         id=JobId(escrow_id),
-        state=EscrowState.FORWARDED,
+        state=EscrowState.CREATED,
         payment_hash=HASH,
         price_msat=Msat(100),
         fee_msat=Msat(10),
