@@ -35,6 +35,7 @@ from lightwork_broker.escrow.service import EscrowService
 from lightwork_broker.escrow.underwriting import EscrowUnderwriter
 from lightwork_broker.escrow.wrap import Limits
 from lightwork_broker.health import health_of
+from lightwork_broker.identity.at_once import AtOnce
 from lightwork_broker.identity.service import Identity
 from lightwork_broker.identity.shared import FORGET_SECONDS, SharedGuard, require_key
 from lightwork_broker.jobs import api as jobs_api
@@ -230,6 +231,7 @@ async def build(
             guard=ReplayGuard(started_at=int(clock.now())),
             shared=shared,
             rates=RateLimit(clock=clock, per_second=settings.requests_per_second_of_key),
+            at_once=AtOnce(settings.requests_at_once_of_key),
         ),
         market=market,
         quotes=quotes,

@@ -108,6 +108,9 @@ class BrokerSettings(BaseSettings):
     requests_per_second_of_key: int = Field(
         default=50, ge=0, description="requests of one key a second, in the long run; 0 is no limit"
     )
+    requests_at_once_of_key: int = Field(
+        default=200, ge=0, description="requests of one key under way, streams and long polls; 0 is no limit"
+    )
     requests_per_second_of_address: int = Field(
         default=500, ge=0, description="the same of one address; behind a proxy all clients share one: set 0"
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from e2e_waiting import until
 from integration.test_credit_market import ORIGIN, World, seller
 
 from lightwork import sats
@@ -22,6 +23,7 @@ from lightwork_broker.lightning.simulated import SimulatedNetwork
 from lightwork_broker.lightning.simulated.api import simulated_router
 from lightwork_broker.lightning.simulated.wallets import SimulatedWallets
 from lightwork_broker.settings import BrokerSettings
+from lightwork_contracts.ids import JobId
 from lightwork_contracts.signed.keys import SecretKey
 from lightwork_contracts.wire.jobs import Hire
 from lightwork_contracts.wire.market import RequestQuote
@@ -112,6 +114,38 @@ async def test_a_key_that_asks_too_much_is_told_to_slow_down_and_others_are_serv
         assert {error.code for error in refused if isinstance(error, BrokerProblem)} == {"overloaded"}
         assert (await quiet.jobs()).jobs == ()
         for buyer in (loud, quiet):
+            await buyer.close()
+
+
+async def test_a_key_that_waits_in_too_many_requests_is_refused_one_more_until_some_have_ended(
+    tmp_path: Path,
+) -> None:
+    async with limited(tmp_path, requests_at_once_of_key=3) as world:
+        patient, other = _buyer(world, 1), _buyer(world, 2)
+        job = await _hire(patient, "one")
+        waiting = [
+            asyncio.create_task(patient.my_job(JobId(job), wait_seconds=30, after_event=1_000))
+            for _ in range(3)
+        ]
+
+        async def all_wait() -> bool:
+            try:
+                await patient.jobs()
+            except BrokerProblem as error:
+                return error.code == "overloaded"
+            return False
+
+        await until(all_wait, what="every place of the key is taken")
+        assert (await other.jobs()).jobs == ()
+        for one in waiting:
+            one.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+        async def served() -> bool:
+            return not await all_wait()
+
+        await until(served, what="the key is served again")
+        for buyer in (patient, other):
             await buyer.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import Annotated, cast
 
 from fastapi import Depends, Request, Security
@@ -18,18 +19,22 @@ nostr_scheme = APIKeyHeader(
 )
 
 
-async def authenticated(request: Request, _: Annotated[str | None, Security(nostr_scheme)]) -> Pubkey:
-    """Return the key that signed this request."""
+async def authenticated(
+    request: Request, _: Annotated[str | None, Security(nostr_scheme)]
+) -> AsyncGenerator[Pubkey]:
+    """Yield the key that signed this request, and count the request as its own until it is answered."""
     identity = cast("Identity", request.app.state.identity)
     query = request.scope.get("query_string", b"").decode("latin-1")
     path = request.scope.get("raw_path", b"").decode("latin-1").split("?", 1)[0] or request.url.path
-    return await identity.who(
+    caller = await identity.who(
         header=request.headers.get("authorization"),
         host=request.headers.get("host", ""),
         target=f"{path}?{query}" if query else path,
         method=request.method,
         body=await request.body(),
     )
+    with identity.at_once.one_more(caller):
+        yield caller
 
 
 Caller = Annotated[Pubkey, Depends(authenticated)]

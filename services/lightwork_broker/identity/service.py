@@ -6,6 +6,7 @@ from typing import Protocol
 
 from lightwork_broker.clock import Clock
 from lightwork_broker.errors import AuthRefused, Overloaded
+from lightwork_broker.identity.at_once import AtOnce
 from lightwork_broker.identity.shared import SharedGuard
 from lightwork_contracts.errors import AuthCode, AuthError
 from lightwork_contracts.ids import Pubkey
@@ -31,7 +32,9 @@ class Identity:
         guard: ReplayGuard,
         shared: SharedGuard | None = None,
         rates: KeyRates | None = None,
+        at_once: AtOnce | None = None,
     ) -> None:
+        self.at_once = AtOnce(0) if at_once is None else at_once
         self._shared = shared
         self._rates = rates
         self._clock = clock
