@@ -9,8 +9,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from e2e_waiting import until
 
 from lightwork import Acceptance, Agent, JobFailed, TaskFailed, sats
+from lightwork.errors import LightworkError
 from lightwork.testing import local_market, local_market_sync
 from lightwork_contracts.signed.canonical import canonical_json
 from lightwork_contracts.status import JobStatus
@@ -89,8 +91,16 @@ async def test_a_node_that_is_down_for_a_while_is_waited_for() -> None:
     async with local_market(_agent()) as market:
         market.fault("node_down", call="pay")
         hiring = asyncio.create_task(market.hire("echo", text="hi"))
-        done, _ = await asyncio.wait({hiring}, timeout=0.5)
-        assert not done
+
+        async def is_down() -> bool:
+            try:
+                await market.market.quote("echo", text="another")
+            except LightworkError:
+                return True
+            return False
+
+        await until(is_down, what="the node has gone down")
+        assert not hiring.done()
         market.revive()
         assert (await asyncio.wait_for(hiring, 60)).result == "hi"
 
