@@ -16,6 +16,7 @@ from pydantic import JsonValue
 from lightwork_regtest import Network
 from lightwork_regtest.errors import MineRefusedError
 from lightwork_regtest.nodes.lnd import LightningNode
+from lightwork_regtest.polling import until
 from lightwork_regtest.nodes.lnd_answers import Empty, Info, Invoice
 from lightwork_regtest.nodes.lnd_rest import LndRefusedError
 from lightwork_regtest.polling import until
@@ -184,6 +185,12 @@ def test_a_killed_node_is_healed_by_up(network: Network) -> None:
 
 def test_a_node_that_was_stopped_starts_again_where_it_was(network: Network) -> None:
     provider = network.node("provider")
+    # What an earlier payment has moved counts only when its HTLC has left both ends of the channel.
+    until(
+        lambda: not any(network.node(name).pending_htlcs() for name in ("buyer", "broker", "provider")),
+        what="no HTLC is left",
+        seconds=30,
+    )
     key, wealth = provider.pubkey, provider.wealth_msat()
     network.stop_node("provider")
     assert provider.process() is None

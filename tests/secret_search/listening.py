@@ -112,5 +112,5 @@ def asker_of(authorization: str) -> str | None:
         return None
     try:
         return str(json.loads(base64.b64decode(token + "=" * (-len(token) % 4)))["pubkey"])
-    except (binascii.Error, ValueError, KeyError, TypeError):
+    except (binascii.Error, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -200,7 +200,7 @@ def _tokens(text: str) -> Iterator[str]:
 def _json(text: str) -> object:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
