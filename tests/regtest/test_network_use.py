@@ -16,7 +16,6 @@ from pydantic import JsonValue
 from lightwork_regtest import Network
 from lightwork_regtest.errors import MineRefusedError
 from lightwork_regtest.nodes.lnd import LightningNode
-from lightwork_regtest.polling import until
 from lightwork_regtest.nodes.lnd_answers import Empty, Info, Invoice
 from lightwork_regtest.nodes.lnd_rest import LndRefusedError
 from lightwork_regtest.polling import until
