@@ -47,6 +47,7 @@ ERROR_OF: Mapping[str, type[BrokerProblem]] = {
     ProblemCode.REQUEST_INVALID: RequestRefused,
     ProblemCode.BODY_TOO_LARGE: RequestRefused,
     ProblemCode.LISTING_STALE: RequestRefused,
+    ProblemCode.LISTING_LIMIT: RequestRefused,
     ProblemCode.LISTING_RETIRED: RequestRefused,
     ProblemCode.QUOTE_EXPIRED: RequestRefused,
     ProblemCode.LEASE_LOST: LeaseLost,

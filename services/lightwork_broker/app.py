@@ -47,8 +47,9 @@ from lightwork_broker.lightning.errors import LightningError, PermissionMissing
 from lightwork_broker.lightning.ports import LightningNode, NodeSummary
 from lightwork_broker.lightning.version import SAFE, is_safe
 from lightwork_broker.market import api as market_api
+from lightwork_broker.market.old_quotes import OldQuotes
 from lightwork_broker.market.quotes import Quotes
-from lightwork_broker.market.service import Market
+from lightwork_broker.market.service import AdvertCaps, Market
 from lightwork_broker.payout_gate import PayoutGate
 from lightwork_broker.rate_limit import AddressLimit, RateLimit
 from lightwork_broker.refusals import add_refusals
@@ -116,6 +117,7 @@ class Rooms:
     shared: SharedGuard | None
     market: Market
     quotes: Quotes
+    old_quotes: OldQuotes
     escrows: EscrowService
     reconciler: Reconciler
     orphans: Orphans
@@ -162,7 +164,12 @@ async def build(
     ids, signals = Ids(clock), Signals(tell=database.relay.tell if database.relay else None)
     modes = tuple(PaymentMode) if settings.credit_ceiling_msat else (PaymentMode.ESCROW,)
     market = Market(
-        database=database, clock=clock, ids=ids, max_price_msat=settings.max_price_msat, modes=modes
+        database=database,
+        clock=clock,
+        ids=ids,
+        max_price_msat=settings.max_price_msat,
+        modes=modes,
+        caps=AdvertCaps(listings=settings.listings_of_agent, versions_a_day=settings.versions_a_day),
     )
     preimages = CreditPreimages(key)
     gate = PayoutGate()
@@ -235,6 +242,7 @@ async def build(
         ),
         market=market,
         quotes=quotes,
+        old_quotes=OldQuotes(database=database, clock=clock, seconds=settings.quotes_seconds),
         escrows=escrows,
         reconciler=Reconciler(
             database=database,
@@ -276,6 +284,7 @@ async def build(
                 day_msat_of_all=settings.withdraw_day_msat_of_all,
                 open_at_once=settings.withdrawals_at_once,
                 open_at_once_of_all=settings.withdrawals_at_once_of_all,
+                of_agent_a_day=settings.withdrawals_a_day,
             ),
             pending=escrow_store.credit_under_way,
             gate=gate,
@@ -349,6 +358,7 @@ def create_app(
                     ("orphans", rooms.orphans.run),
                     ("withdrawals", lambda: _sweep_withdrawals(rooms.accounts, settings.sweep_seconds)),
                     ("webhooks", rooms.webhooks.run),
+                    ("old quotes", rooms.old_quotes.run),
                     *_among_brokers(rooms),
                 )
             ]

@@ -61,6 +61,10 @@ class ListingStale(BrokerError):
     code = ProblemCode.LISTING_STALE
 
 
+class ListingLimit(BrokerError):
+    code = ProblemCode.LISTING_LIMIT
+
+
 class ListingRetired(BrokerError):
     code = ProblemCode.LISTING_RETIRED
 

@@ -31,6 +31,7 @@ HTTP: dict[ProblemCode, tuple[int, str]] = {
     P.IDEMPOTENCY_CONFLICT: (409, "The Idempotency-Key was used for something else"),
     P.LISTING_INVALID: (422, "The listing is not valid"),
     P.LISTING_STALE: (409, "The listing has changed"),
+    P.LISTING_LIMIT: (409, "Too many listings"),
     P.LISTING_RETIRED: (410, "The listing is retired"),
     P.INPUT_INVALID: (422, "The input does not fit the task"),
     P.OUTPUT_INVALID: (422, "The result does not fit the task"),

@@ -129,6 +129,25 @@ class BrokerSettings(BaseSettings):
         description="a channel in which so many HTLCs wait counts as full; without room no job is quoted",
     )
 
+    withdrawals_a_day: int = Field(
+        default=200,
+        ge=1,
+        description="withdrawals of one agent in 24 hours: one that fails costs nothing, and is in the books for ever",
+    )
+    listings_of_agent: int = Field(
+        default=200, ge=1, description="listings of one agent, retired ones included"
+    )
+    versions_a_day: int = Field(
+        default=200,
+        ge=1,
+        description="new listings and versions of one agent in 24 hours: each is kept for ever",
+    )
+    quotes_seconds: float = Field(
+        default=3_600.0,
+        ge=120,
+        description="how long a quote that nobody hired on is kept, and its Idempotency-Key is known",
+    )
+
     webhooks_private: bool = Field(
         default=False,
         description="send webhooks to plain HTTP and private addresses too; only where you trust whoever has a key",

@@ -30,6 +30,7 @@ class ProblemCode(StrEnum):
     # the market
     LISTING_INVALID = "listing_invalid"
     LISTING_STALE = "listing_stale"
+    LISTING_LIMIT = "listing_limit"
     LISTING_RETIRED = "listing_retired"
     INPUT_INVALID = "input_invalid"
     OUTPUT_INVALID = "output_invalid"

@@ -71,6 +71,7 @@ class AccountLimits:
     day_msat_of_all: Msat
     open_at_once: int
     open_at_once_of_all: int = 100
+    of_agent_a_day: int = 200
 
 
 class Accounts:
@@ -184,6 +185,11 @@ class Accounts:
                 hint="make the invoice for less, or lower the fee limit",
                 context={"balance_msat": free, "needed_msat": withdrawal.reserved_msat},
             )
+        since = withdrawal.created_at - DAY_SECONDS
+        if await store.count_since(tx, agent, since=since) >= limits.of_agent_a_day:
+            raise WithdrawalLimit(
+                f"{limits.of_agent_a_day} withdrawals were asked for in 24 hours", hint="try again later"
+            )
         if len(await store.under_way(tx, agent)) >= limits.open_at_once:
             raise WithdrawalLimit(
                 f"{limits.open_at_once} withdrawals are under way already", hint="wait for one of them to end"
@@ -192,7 +198,6 @@ class Accounts:
             raise WithdrawalLimit(
                 f"this broker has {limits.open_at_once_of_all} withdrawals under way", hint="try again later"
             )
-        since = withdrawal.created_at - DAY_SECONDS
         for whose, most in ((agent, limits.day_msat), (None, limits.day_msat_of_all)):
             taken = await store.taken_since(tx, agent=whose, since=since) if most else 0
             if most and taken + withdrawal.reserved_msat > most:

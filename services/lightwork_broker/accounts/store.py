@@ -167,6 +167,12 @@ async def taken_since(tx: Transaction, *, agent: Pubkey | None, since: float) ->
     return int(await tx.value(sa.select(total).where(clause)))
 
 
+async def count_since(tx: Transaction, agent: Pubkey, *, since: float) -> int:
+    """Return how many withdrawals an agent has asked for since then, whatever became of them."""
+    clause = sa.and_(_withdrawal.c.agent == agent, _withdrawal.c.created_at > since)
+    return int(await tx.value(sa.select(sa.func.count()).select_from(_withdrawal).where(clause)))
+
+
 async def stopped(tx: Transaction) -> str | None:
     """Return why no withdrawal is taken on, or None."""
     return await tx.value(sa.select(_stop.c.reason).where(_stop.c.id == 1))

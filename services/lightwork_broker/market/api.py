@@ -60,7 +60,7 @@ def _quotes(request: Request) -> Quotes:
     "/v1/listings",
     tags=["listings"],
     summary="Publish a listing, or a new version of it",
-    responses=documented(*SIGNED, P.FORBIDDEN, P.LISTING_INVALID, P.LISTING_STALE),
+    responses=documented(*SIGNED, P.FORBIDDEN, P.LISTING_INVALID, P.LISTING_STALE, P.LISTING_LIMIT),
 )
 async def publish(request: Request, caller: Caller, body: PublishListing) -> ListingView:
     """The event is signed by the agent's own key, which is also the key that signs this request."""

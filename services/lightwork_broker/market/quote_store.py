@@ -103,6 +103,16 @@ _WAITING = (
     .order_by(_quote.c.id)
     .limit(64)
 )
+# Jobs are another room's; all that is asked of them is which quotes they stand on.
+_job = sa.table("job", sa.column("quote_id"))
+_IS_HIRED = sa.exists().where(_job.c.quote_id == _quote.c.id)
+_NOT_HIRED = (
+    sa.select(_quote.c.id)
+    .where(_quote.c.id > sa.bindparam("after"), _quote.c.created_at < sa.bindparam("before"), ~_IS_HIRED)
+    .order_by(_quote.c.id)
+    .limit(sa.bindparam("most"))
+)
+_FORGET = sa.delete(_quote).where(_quote.c.id.in_(sa.bindparam("the_ids", expanding=True)), ~_IS_HIRED)
 _UPDATE = sa.update(_quote).where(_quote.c.id == sa.bindparam("the_id"))
 _FINISH = sa.update(_quote).where(
     _quote.c.id == sa.bindparam("the_id"), _quote.c.status == QuoteStatus.REQUESTED.value
@@ -149,3 +159,14 @@ async def finish(
 ) -> bool:
     """Move a requested quote to its end, once; False if it was not waiting for an answer any more."""
     return await tx.run(_FINISH, the_id=quote_id, status=status.value, **values) == 1
+
+
+async def not_hired(tx: Transaction, *, after: str, before: float, most: int) -> list[QuoteId]:
+    """Return ids of quotes from before a time on which there is no job, in their order."""
+    rows = await tx.all(_NOT_HIRED, after=after, before=before, most=most)
+    return [row["id"] for row in rows]
+
+
+async def forget(tx: Transaction, quote_ids: list[QuoteId]) -> int:
+    """Delete those of the quotes on which there is still no job; return how many."""
+    return await tx.run(_FORGET, the_ids=quote_ids)

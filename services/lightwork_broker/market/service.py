@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from lightwork_broker.clock import Clock, Ids
-from lightwork_broker.db.engine import Database
+from lightwork_broker.db.engine import Database, Transaction
 from lightwork_broker.errors import (
     Forbidden,
     ListingInvalid,
+    ListingLimit,
     ListingRetired,
     ListingStale,
     ModeNotAllowed,
@@ -30,6 +32,7 @@ LIVENESS_SECONDS = 90
 """An agent that has not asked for work for this long counts as offline."""
 
 TOUCH_SECONDS = 5
+DAY_SECONDS = 86_400
 FUTURE_SECONDS = 300
 
 
@@ -43,6 +46,17 @@ def _not_allowed(listing: Listing) -> ModeNotAllowed:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class AdvertCaps:
+    """How much one agent may have this broker keep for ever: listings in all, and versions in 24 hours."""
+
+    listings: int
+    versions_a_day: int
+
+
+DEFAULT_CAPS = AdvertCaps(listings=200, versions_a_day=200)
+
+
 class Market:
     """The adverts of this broker."""
 
@@ -54,7 +68,9 @@ class Market:
         ids: Ids,
         max_price_msat: int,
         modes: Sequence[PaymentMode] = tuple(PaymentMode),
+        caps: AdvertCaps = DEFAULT_CAPS,
     ) -> None:
+        self._caps = caps
         self._modes = modes
         self._database = database
         self._clock = clock
@@ -69,6 +85,7 @@ class Market:
             Forbidden: somebody else's listing.
             ListingInvalid: the event or its schemas are not sound.
             ListingStale: a newer version is already here.
+            ListingLimit: the agent has as many listings, or new versions in 24 hours, as one may have.
             ModeNotAllowed: it would be paid in a mode that this broker does not offer.
         """
         try:
@@ -103,6 +120,7 @@ class Market:
         async with self._database.write() as tx:
             known = await store.by_name(tx, agent, content.name)
             if known is None:
+                await self._require_room(tx, agent, now=now)
                 await store.add(tx, ListingId(self._ids.new("lst")), advert, now=now)
             elif known.content_hash != advert.content_hash or known.retired:
                 if event.created_at < known.event.created_at:
@@ -111,11 +129,27 @@ class Market:
                         hint="sign it again with the present time",
                         context={"version": known.version},
                     )
+                await self._require_room(tx, agent, now=now, new=False)
                 await store.add_version(tx, known, advert, now=now)
             listing = await store.by_name(tx, agent, content.name)
         if listing is None:
             raise NotFound("the listing was not stored")
         return self.view(listing)
+
+    async def _require_room(self, tx: Transaction, agent: Pubkey, *, now: int, new: bool = True) -> None:
+        """Keep one agent from filling the disk: what was signed and stood in the market once is never deleted."""
+        if new and await store.count(tx, agent) >= self._caps.listings:
+            raise ListingLimit(
+                f"you have {self._caps.listings} listings, retired ones included",
+                hint="publish a new version of one of them",
+                context={"limit": self._caps.listings},
+            )
+        if await store.versions_since(tx, agent, since=now - DAY_SECONDS) >= self._caps.versions_a_day:
+            raise ListingLimit(
+                f"you have published {self._caps.versions_a_day} versions in 24 hours",
+                hint="try again later",
+                context={"limit": self._caps.versions_a_day},
+            )
 
     async def get(self, listing_id: str, *, version: int | None = None) -> Listing:
         """Return a listing, the current version unless one is named.
@@ -198,12 +232,15 @@ class Market:
             await store.retire(tx, listing.id, now=int(self._clock.now()))
 
     async def seen(self, agent: Pubkey) -> None:
-        """Remember that an agent asked for work; at most one write each few seconds."""
+        """Remember that an agent asked for work, if it has any on sale; at most one write each few seconds."""
         now = self._clock.now()
         if now - self._touched.get(agent, 0) < TOUCH_SECONDS:
             return
         if len(self._touched) > 10_000:
             self._touched.clear()
+        async with self._database.read() as tx:
+            if not await store.count(tx, agent):
+                return  # keys cost nothing, and a row of each would be kept
         self._touched[agent] = now
         async with self._database.write() as tx:
             await store.touch(tx, agent, now=int(now))

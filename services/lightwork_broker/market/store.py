@@ -153,6 +153,20 @@ class Advert:
     price_msat: int
 
 
+async def count(tx: Transaction, agent: Pubkey) -> int:
+    """Return how many listings an agent has, retired ones included."""
+    return int(
+        await tx.value(sa.select(sa.func.count()).select_from(_listing).where(_listing.c.agent == agent))
+    )
+
+
+async def versions_since(tx: Transaction, agent: Pubkey, *, since: int) -> int:
+    """Return how many versions of its listings an agent has published since then."""
+    joined = _version.join(_listing, _listing.c.id == _version.c.listing_id)
+    clause = sa.and_(_listing.c.agent == agent, _version.c.at > since)
+    return int(await tx.value(sa.select(sa.func.count()).select_from(joined).where(clause)))
+
+
 async def by_name(tx: Transaction, agent: Pubkey, name: str) -> Listing | None:
     row = await tx.one(
         _joined(_version.c.version == _listing.c.version).where(

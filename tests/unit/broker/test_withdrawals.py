@@ -229,6 +229,20 @@ async def test_only_so_many_are_under_way_at_once(world: WithdrawalWorld) -> Non
         await _ask(world, await world.invoice(sats(1)))
 
 
+async def test_only_so_many_are_asked_for_in_a_day_although_each_fails_and_costs_nothing(
+    template: Template, tmp_path: Path
+) -> None:
+    async with open_withdrawals(tmp_path, template) as world:
+        world.limits = replace(world.limits, of_agent_a_day=2)
+        world.start()
+        for _ in range(2):
+            assert await _ask(world, await _unpayable(world), fee=Msat(0)) is S.FAILED
+        with pytest.raises(WithdrawalLimit):
+            await _ask(world, await world.invoice(sats(1)))
+        await world.pass_time(86_401)
+        assert await _ask(world, await world.invoice(sats(1))) is S.PAID
+
+
 @pytest.mark.parametrize("whose", ["day_msat", "day_msat_of_all"])
 async def test_a_days_limit_holds_until_the_day_is_over(
     template: Template, tmp_path: Path, whose: str
