@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import httpx2
@@ -161,3 +163,34 @@ async def test_an_address_that_floods_is_refused_before_anything_is_read(tmp_pat
         elsewhere = httpx2.ASGITransport(app=world.transport.app, client=("192.0.2.2", 1))
         async with httpx2.AsyncClient(transport=elsewhere) as client:
             assert (await client.get(f"{ORIGIN}/v1/info")).status_code == 200
+
+
+class _LaterClock:
+    """The time in two hours."""
+
+    def now(self) -> float:
+        return time.time() + 7_200
+
+
+async def test_a_running_broker_forgets_what_nobody_hired_on_and_keeps_the_job(tmp_path: Path) -> None:
+    async with limited(tmp_path) as world:
+        buyer = _buyer(world, 1)
+        await _hire(buyer, "hired")
+        asked = RequestQuote(task="echo", input={"text": "only asked"}, max_price_msat=sats(20))
+        await buyer.quote(asked, idempotency_key="asked")
+        await buyer.close()
+    settings = BrokerSettings.model_validate({"data_dir": tmp_path, "network": "simulated"})
+    node = SimulatedWallets(SimulatedNetwork(seed=b"limits")).hub
+    application = create_app(settings, node, clock=_LaterClock())
+
+    def inputs() -> list[str]:
+        with closing(sqlite3.connect(tmp_path / "broker.sqlite")) as look:
+            return [row[0] for row in look.execute("SELECT input FROM quote")]
+
+    assert len(inputs()) == 2
+    async with application.router.lifespan_context(application):
+
+        async def forgotten() -> bool:
+            return inputs() == ['{"text":"hired"}']
+
+        await until(forgotten, what="the quote without a job is gone")
