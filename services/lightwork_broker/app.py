@@ -47,7 +47,7 @@ from lightwork_broker.lightning.errors import LightningError, PermissionMissing
 from lightwork_broker.lightning.ports import LightningNode, NodeSummary
 from lightwork_broker.lightning.version import SAFE, is_safe
 from lightwork_broker.market import api as market_api
-from lightwork_broker.market.old_quotes import OldQuotes
+from lightwork_broker.market.forgetting import Forgetting
 from lightwork_broker.market.quotes import Quotes
 from lightwork_broker.market.service import AdvertCaps, Market
 from lightwork_broker.payout_gate import PayoutGate
@@ -117,7 +117,7 @@ class Rooms:
     shared: SharedGuard | None
     market: Market
     quotes: Quotes
-    old_quotes: OldQuotes
+    forgetting: Forgetting
     escrows: EscrowService
     reconciler: Reconciler
     orphans: Orphans
@@ -242,7 +242,7 @@ async def build(
         ),
         market=market,
         quotes=quotes,
-        old_quotes=OldQuotes(database=database, clock=clock, seconds=settings.quotes_seconds),
+        forgetting=Forgetting(database=database, clock=clock, quotes_seconds=settings.quotes_seconds),
         escrows=escrows,
         reconciler=Reconciler(
             database=database,
@@ -358,7 +358,7 @@ def create_app(
                     ("orphans", rooms.orphans.run),
                     ("withdrawals", lambda: _sweep_withdrawals(rooms.accounts, settings.sweep_seconds)),
                     ("webhooks", rooms.webhooks.run),
-                    ("old quotes", rooms.old_quotes.run),
+                    ("forgetting", rooms.forgetting.run),
                     *_among_brokers(rooms),
                 )
             ]

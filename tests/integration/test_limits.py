@@ -177,7 +177,7 @@ async def test_a_running_broker_forgets_what_nobody_hired_on_and_keeps_the_job(t
         buyer = _buyer(world, 1)
         await _hire(buyer, "hired")
         asked = RequestQuote(task="echo", input={"text": "only asked"}, max_price_msat=sats(20))
-        await buyer.quote(asked, idempotency_key="asked")
+        await buyer.quote(asked, idempotency_key="only asked")
         await buyer.close()
     settings = BrokerSettings.model_validate({"data_dir": tmp_path, "network": "simulated"})
     node = SimulatedWallets(SimulatedNetwork(seed=b"limits")).hub

@@ -232,15 +232,12 @@ class Market:
             await store.retire(tx, listing.id, now=int(self._clock.now()))
 
     async def seen(self, agent: Pubkey) -> None:
-        """Remember that an agent asked for work, if it has any on sale; at most one write each few seconds."""
+        """Remember that an agent asked for work; at most one write each few seconds."""
         now = self._clock.now()
         if now - self._touched.get(agent, 0) < TOUCH_SECONDS:
             return
         if len(self._touched) > 10_000:
             self._touched.clear()
-        async with self._database.read() as tx:
-            if not await store.count(tx, agent):
-                return  # keys cost nothing, and a row of each would be kept
         self._touched[agent] = now
         async with self._database.write() as tx:
             await store.touch(tx, agent, now=int(now))

@@ -271,6 +271,12 @@ async def touch(tx: Transaction, agent: Pubkey, *, now: int) -> None:
         await tx.run(sa.insert(_presence).values(agent=agent, last_seen=now))
 
 
+async def forget_presence(tx: Transaction, *, before: int) -> int:
+    """Forget when agents without any listing were last seen, if that is long ago; return how many."""
+    has_listing = sa.exists().where(_listing.c.agent == _presence.c.agent)
+    return await tx.run(sa.delete(_presence).where(_presence.c.last_seen < before, ~has_listing))
+
+
 def _search_text(content: ListingContent) -> str:
     return " ".join((content.name, content.description, content.agent_name, *content.tags)).lower()
 

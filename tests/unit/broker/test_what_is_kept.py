@@ -13,7 +13,7 @@ from fast_folder import fast_folder
 
 from lightwork_broker.errors import ListingLimit
 from lightwork_broker.market import quote_store
-from lightwork_broker.market.old_quotes import PAGE, OldQuotes
+from lightwork_broker.market.forgetting import PAGE, PRESENCE_SECONDS, Forgetting
 from lightwork_broker.market.quotes import EXPIRY_SECONDS
 from lightwork_broker.market.service import AdvertCaps, Market
 from lightwork_contracts.ids import Pubkey
@@ -46,8 +46,8 @@ def _rows(world: World, sql: str) -> list[dict[str, Any]]:
         look.close()
 
 
-def _old_quotes(world: World) -> OldQuotes:
-    return OldQuotes(database=_broker(world).database, clock=world.clock, seconds=KEPT_SECONDS)
+def _forgetting(world: World) -> Forgetting:
+    return Forgetting(database=_broker(world).database, clock=world.clock, quotes_seconds=KEPT_SECONDS)
 
 
 async def test_a_quote_that_nobody_hired_on_is_forgotten_and_one_with_a_job_stays(world: World) -> None:
@@ -58,9 +58,9 @@ async def test_a_quote_that_nobody_hired_on_is_forgotten_and_one_with_a_job_stay
     for _ in range(PAGE + 3):
         await world.add_quote(broker, acceptance=Acceptance.AUTO)
     world.clock.time += KEPT_SECONDS + 1
-    assert await _old_quotes(world).forget() == PAGE + 3
+    assert await _forgetting(world).forget() == PAGE + 3
     assert _rows(world, "SELECT id FROM quote") == [{"id": hired.id}]
-    assert await _old_quotes(world).forget() == 0
+    assert await _forgetting(world).forget() == 0
 
 
 async def test_a_quote_is_kept_while_it_can_be_hired_on_and_for_long_after(world: World) -> None:
@@ -68,7 +68,7 @@ async def test_a_quote_is_kept_while_it_can_be_hired_on_and_for_long_after(world
     quote = await world.add_quote(broker, acceptance=Acceptance.AUTO)
     for seconds in (EXPIRY_SECONDS - 1, KEPT_SECONDS - EXPIRY_SECONDS):
         world.clock.time += seconds
-        assert await _old_quotes(world).forget() == 0
+        assert await _forgetting(world).forget() == 0
     assert _rows(world, "SELECT id FROM quote") == [{"id": quote.id}]
 
 
@@ -130,17 +130,16 @@ async def test_one_agent_publishes_only_so_many_versions_in_a_day(world: World) 
     assert (await market.publish(BUYER, _advert(world, "one", "Return the text at last."))).version == 4
 
 
-async def test_of_a_key_that_sells_nothing_no_row_is_kept_however_often_it_asks_for_work(
+async def test_an_agent_that_sells_nothing_is_forgotten_in_a_day_and_one_that_sells_is_not(
     world: World,
 ) -> None:
     market = _market(world, AdvertCaps(listings=9, versions_a_day=9))
-    strangers = [Pubkey(f"{number:064x}") for number in range(1, 20)]
-    for stranger in strangers:
-        await market.seen(stranger)
+    for number in range(1, 20):
+        await market.seen(Pubkey(f"{number:064x}"))
     await market.seen(PROVIDER)
+    world.clock.time += PRESENCE_SECONDS - 1
+    await _forgetting(world).forget()
+    assert len(_rows(world, "SELECT agent FROM presence")) == 20
+    world.clock.time += 2
+    await _forgetting(world).forget()
     assert [row["agent"] for row in _rows(world, "SELECT agent FROM presence")] == [PROVIDER]
-    # Whoever publishes after it has asked is online at its next question.
-    await market.seen(BUYER)
-    listing = await market.publish(BUYER, _advert(world, "late"))
-    await market.seen(BUYER)
-    assert market.view(await market.get(listing.id)).online

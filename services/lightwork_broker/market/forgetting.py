@@ -1,7 +1,6 @@
-"""Forgetting quotes that nobody hired on: asking costs nothing, and each keeps a whole input.
+"""Forgetting what strangers have left in the market and paid nothing for: keys and questions cost nothing.
 
-A quote that a job stands on is kept for ever, by its foreign key too; so is nothing else of a stranger's that
-brought nobody any money.
+A quote keeps a whole input. One that a job stands on is kept for ever, which its foreign key holds too.
 """
 
 from __future__ import annotations
@@ -12,32 +11,36 @@ import structlog
 
 from lightwork_broker.clock import Clock
 from lightwork_broker.db.engine import Database, DatabaseUnavailable
-from lightwork_broker.market import quote_store as store
+from lightwork_broker.market import quote_store, store
 
 log = structlog.stdlib.get_logger()
 
 PAGE = 100
 LOOK_SECONDS = 300.0
+PRESENCE_SECONDS = 86_400
+"""How long it is known that an agent asked for work which has nothing on sale."""
 
 
-class OldQuotes:
-    """Deletes quotes on which no job was made, `seconds` after they were asked for."""
+class Forgetting:
+    """Deletes quotes on which no job was made, `quotes_seconds` after they were asked for, and who was seen in vain."""
 
-    def __init__(self, *, database: Database, clock: Clock, seconds: float) -> None:
+    def __init__(self, *, database: Database, clock: Clock, quotes_seconds: float) -> None:
         self._database = database
         self._clock = clock
-        self._seconds = seconds
+        self._seconds = quotes_seconds
 
     async def forget(self) -> int:
         """Delete what is old enough, a page in each transaction; return how many quotes that were."""
-        before, after, forgotten = self._clock.now() - self._seconds, "", 0
+        now, after, forgotten = self._clock.now(), "", 0
+        async with self._database.write() as tx:
+            await store.forget_presence(tx, before=int(now) - PRESENCE_SECONDS)
         while True:
             async with self._database.scan() as tx:
-                page = await store.not_hired(tx, after=after, before=before, most=PAGE)
+                page = await quote_store.not_hired(tx, after=after, before=now - self._seconds, most=PAGE)
             if not page:
                 return forgotten
             async with self._database.write() as tx:
-                forgotten += await store.forget(tx, page)
+                forgotten += await quote_store.forget(tx, page)
             after = page[-1]
 
     async def run(self) -> None:
