@@ -134,6 +134,18 @@ IN_ACCOUNTS = (
         caught_by=f"{WITHDRAWALS}::test_a_days_limit_holds_until_the_day_is_over[sqlite-day_msat]",
     ),
     Mutation(
+        name="withdrawals that failed do not count in a day",
+        file=STORE,
+        old="    clause = sa.and_(_withdrawal.c.agent == agent, _withdrawal.c.created_at > since)\n",
+        new="    failed = WithdrawalStatus.FAILED.value\n"
+        "    clause = sa.and_(\n"
+        "        _withdrawal.c.agent == agent, _withdrawal.c.created_at > since, _withdrawal.c.status != failed\n"
+        "    )\n",
+        breaks=("P2",),
+        caught_by=f"{WITHDRAWALS}::test_only_so_many_are_asked_for_in_a_day_although_each_fails_and_costs_nothing"
+        "[sqlite]",
+    ),
+    Mutation(
         name="the ceiling ignores the jobs that are under way",
         file=f"{BROKER}/escrow/ceiling.py",
         old="if owed + under_way + price_msat > ceiling:",

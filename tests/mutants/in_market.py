@@ -8,6 +8,8 @@ QUOTES = f"{BROKER}/market/quotes.py"
 QUEUE = f"{BROKER}/jobs/queue.py"
 JOBS = f"{BROKER}/jobs/service.py"
 BINDING = f"{UNIT}/test_quote_binding.py"
+FORGETTING = f"{BROKER}/market/forgetting.py"
+KEPT = f"{UNIT}/test_what_is_kept.py"
 
 IN_MARKET = (
     Mutation(
@@ -98,5 +100,37 @@ IN_MARKET = (
         new="        if not buyer:\n",
         breaks=("I32",),
         caught_by=f"{BINDING}::test_nobody_else_can_hire_on_a_quote[sqlite]",
+    ),
+    Mutation(
+        name="a quote is forgotten while it can be hired on",
+        file=FORGETTING,
+        old="before=now - self._seconds",
+        new="before=now + self._seconds",
+        breaks=("I34",),
+        caught_by=f"{KEPT}::test_a_quote_is_kept_while_it_can_be_hired_on_and_for_long_after[sqlite]",
+    ),
+    Mutation(
+        name="only one page of old quotes is forgotten",
+        file=FORGETTING,
+        old="            after = page[-1]\n",
+        new="            return forgotten\n",
+        breaks=("P2",),
+        caught_by=f"{KEPT}::test_a_quote_that_nobody_hired_on_is_forgotten_and_one_with_a_job_stays[sqlite]",
+    ),
+    Mutation(
+        name="retired listings do not count",
+        file=f"{BROKER}/market/store.py",
+        old="select_from(_listing).where(_listing.c.agent == agent))",
+        new="select_from(_listing).where(_listing.c.agent == agent, _listing.c.retired.is_(False)))",
+        breaks=("P2",),
+        caught_by=f"{KEPT}::test_one_agent_has_only_so_many_listings_and_retired_ones_count[sqlite]",
+    ),
+    Mutation(
+        name="new versions of a listing are not counted",
+        file=f"{BROKER}/market/service.py",
+        old="                await self._require_room(tx, agent, now=now, new=False)\n",
+        new="",
+        breaks=("P2",),
+        caught_by=f"{KEPT}::test_one_agent_publishes_only_so_many_versions_in_a_day[sqlite]",
     ),
 )
