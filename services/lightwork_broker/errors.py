@@ -123,6 +123,12 @@ class WithdrawalsStopped(BrokerError):
     code = ProblemCode.WITHDRAWALS_STOPPED
 
 
+class PayoutsStopped(BrokerError):
+    """No job is taken on while the books do not hold."""
+
+    code = ProblemCode.PAYOUTS_STOPPED
+
+
 class InvoiceRefused(BrokerError):
     """The provider's invoice cannot be wrapped safely; `invoice_code` says which rule it breaks."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import structlog
 
+from lightwork_broker.errors import PayoutsStopped
+
 log = structlog.stdlib.get_logger()
 
 
@@ -20,6 +22,18 @@ class PayoutGate:
     @property
     def is_closed(self) -> bool:
         return self.reason is not None
+
+    def require_open(self) -> None:
+        """Promise nothing that could not be paid for: a buyer's money would wait in vain.
+
+        Raises:
+            PayoutsStopped: the gate is closed. Why is for the operator, in log and health.
+        """
+        if self.is_closed:
+            raise PayoutsStopped(
+                "this broker takes on no job until its operator has looked at its books",
+                hint="jobs under way are not lost; try another broker, or this one later",
+            )
 
     def close(self, reason: str) -> None:
         """Begin no payout any more. What is under way goes on: only the node can end it."""

@@ -45,6 +45,7 @@ HTTP: dict[ProblemCode, tuple[int, str]] = {
     P.CREDIT_CEILING: (409, "The broker would owe the provider too much"),
     P.BALANCE_TOO_LOW: (409, "The balance is too low"),
     P.WITHDRAWAL_LIMIT: (409, "Too much is being withdrawn"),
+    P.PAYOUTS_STOPPED: (503, "The broker takes on no job"),
     P.WITHDRAWALS_STOPPED: (503, "Withdrawals are stopped"),
     P.INVOICE_MALFORMED: (422, "The invoice cannot be read"),
     P.INVOICE_NETWORK: (422, "The invoice is for another network"),

@@ -45,6 +45,7 @@ class ProblemCode(StrEnum):
     BALANCE_TOO_LOW = "balance_too_low"
     WITHDRAWAL_LIMIT = "withdrawal_limit"
     WITHDRAWALS_STOPPED = "withdrawals_stopped"
+    PAYOUTS_STOPPED = "payouts_stopped"
     # the provider's invoice
     INVOICE_MALFORMED = "invoice_malformed"
     INVOICE_NETWORK = "invoice_network"

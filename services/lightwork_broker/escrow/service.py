@@ -52,8 +52,7 @@ from lightwork_contracts.wire.problems import ProblemCode
 
 log = structlog.stdlib.get_logger()
 
-GATE_SECONDS = 1.0
-"""How soon a payout that was held back by the gate is looked at again."""
+GATE_SECONDS = 1.0  # how soon a payout that the gate held back is looked at again
 
 
 class EscrowService:
@@ -70,7 +69,7 @@ class EscrowService:
         gate: PayoutGate | None = None,
         steady: Steady | None = None,
     ) -> None:
-        self._gate = gate or PayoutGate()
+        self.gate = gate or PayoutGate()
         self.watch = Watch(steady or clock.now)
         self._database = database
         self._node = node
@@ -95,8 +94,9 @@ class EscrowService:
         """Record the intent to hold a buyer's payment. `drive` then makes the hold invoice.
 
         Raises:
-            LightningDown: this broker's node is not the one that this database's money is on.
+            LightningDown: this database's money is on another node. PayoutsStopped: the books do not hold.
         """
+        self.gate.require_open()
         await ledger.require_node(tx, self._limits.own_node)
         now = self.now()
         escrow = Escrow(
@@ -279,13 +279,13 @@ class EscrowService:
                 if escrow.state is EscrowState.OPEN:
                     self._watch(escrow.id)
                 return None
-            case Duty.DISPATCH if self._gate.is_closed:
+            case Duty.DISPATCH if self.gate.is_closed:
                 await self.postpone(escrow, seconds=GATE_SECONDS)
                 return None
             case Duty.DISPATCH:
                 return await payout.dispatch(self, self._node, escrow)
             case Duty.FINISH_PAYOUT:
-                return await payout.finish(self, self._node, escrow, may_pay=not self._gate.is_closed)
+                return await payout.finish(self, self._node, escrow, may_pay=not self.gate.is_closed)
             case Duty.SETTLE:
                 return await self._settle(escrow)
             case Duty.CANCEL:
@@ -411,7 +411,7 @@ class EscrowService:
 
     def stop_payouts(self, reason: str) -> None:
         """The node has spent more than it was allowed to: nothing more is sent through it."""
-        self._gate.stop(reason)
+        self.gate.stop(reason)
 
     @property
     def safety(self) -> payout.Safety:

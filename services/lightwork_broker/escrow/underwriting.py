@@ -79,9 +79,11 @@ class EscrowUnderwriter:
         """Promise no job for which the channels have no slot left, those that were promised one counted.
 
         Raises:
+            PayoutsStopped: the books do not hold.
             TooManyJobs: no channel has room for another held HTLC.
             LightningDown: the node gave no answer.
         """
+        self._escrows.gate.require_open()
         try:
             channels = await self._node.channel_slots()
         except PermissionMissing:

@@ -1,0 +1,64 @@
+"""While the books do not hold, nobody's money is taken into them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+import pytest
+from databases import Template
+from escrow_story import BUYER, PROVIDER, Op, Story, open_story
+from escrow_world import Broker, World
+
+from lightwork_broker.errors import PayoutsStopped
+from lightwork_contracts.status import Acceptance
+from lightwork_contracts.wire.market import RequestQuote
+
+
+@pytest.fixture
+async def story(template: Template) -> AsyncGenerator[Story]:
+    async with open_story(template, brokers=1) as opened:
+        yield opened
+
+
+def _broker(world: World) -> Broker:
+    broker = world.working(0)
+    assert broker is not None
+    return broker
+
+
+async def test_with_a_closed_gate_nothing_is_quoted_and_nobody_is_asked(story: Story) -> None:
+    broker = _broker(story.world)
+    await broker.market.seen(PROVIDER)
+    broker.gate.close("the books do not hold")
+    request = RequestQuote(listing_id=story.world.listings[Acceptance.AUTO], input={"text": "hello"})
+    with pytest.raises(PayoutsStopped) as caught:
+        await broker.quotes.request(BUYER, request, key=None)
+    # Why is the operator's business.
+    assert "do not hold" not in str(caught.value)
+    assert story.books.rows("SELECT id FROM quote") == []
+
+
+async def test_with_a_closed_gate_nobody_is_hired_on_a_quote_of_before_and_with_an_open_one_again(
+    story: Story,
+) -> None:
+    broker = _broker(story.world)
+    quote = await story.world.add_quote(broker, acceptance=Acceptance.AUTO)
+    broker.gate.close("the books do not hold")
+    with pytest.raises(PayoutsStopped):
+        await broker.jobs.hire(BUYER, quote)
+    assert story.books.rows("SELECT id FROM job") == []
+    assert story.world.node.holds == {}
+    broker.gate.open()
+    assert (await broker.jobs.hire(BUYER, quote)).quote_id == quote.id
+
+
+async def test_a_job_under_way_is_told_of_and_refunded_although_the_gate_is_closed(story: Story) -> None:
+    for op in (Op("hire"), Op("pay"), Op("lease")):
+        assert await story.play(op) == []
+    broker = _broker(story.world)
+    broker.gate.close("the books do not hold")
+    (job,) = story.books.rows("SELECT id, quote_id FROM job")
+    quote = await broker.quotes.get(job["quote_id"])
+    assert (await broker.jobs.hire(BUYER, quote)).id == job["id"]
+    assert await story.play(Op("fail")) == []
+    assert story.books.rows("SELECT status FROM job") == [{"status": "refunded"}]
