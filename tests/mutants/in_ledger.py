@@ -148,10 +148,19 @@ IN_LEDGER = (
     Mutation(
         name="a closed gate holds back only payouts that were tried before",
         file=f"{BROKER}/escrow/service.py",
-        old="case Duty.DISPATCH if self._gate.is_closed:",
-        new="case Duty.DISPATCH if self._gate.is_closed and escrow.attempts:",
+        old="case Duty.DISPATCH if self.gate.is_closed:",
+        new="case Duty.DISPATCH if self.gate.is_closed and escrow.attempts:",
         breaks=("I10",),
         caught_by=f"{WATCHDOG}::test_what_does_not_hold_stops_payouts_and_says_so[an entry alone]",
+    ),
+    Mutation(
+        name="jobs are hired although the books do not hold",
+        file=f"{BROKER}/escrow/service.py",
+        old="        self.gate.require_open()\n",
+        new="",
+        breaks=("I10",),
+        caught_by=f"{UNIT}/test_stopped_hires.py::"
+        "test_with_a_closed_gate_nobody_is_hired_on_a_quote_of_before_and_with_an_open_one_again[sqlite]",
     ),
     Mutation(
         name="the watchdog believes the books about what routing cost",
