@@ -14,9 +14,10 @@ from databases import Look
 from e2e_waiting import until
 from integration.test_credit_market import seller
 
-from lightwork import Market, sats
+from lightwork import Agent, Market, sats
 from lightwork.broker import Broker
 from lightwork.connection import BrokerConnection
+from lightwork.errors import BrokerProblem
 from lightwork.profile import Profile
 from lightwork.runner import Runner
 from lightwork.simulated_wallet import SimulatedWallet
@@ -40,9 +41,15 @@ class World:
     provider: SimulatedWallet
     client: httpx2.AsyncClient
     path: Path
+    go: asyncio.Event
+    """What the task `slow` waits for."""
 
-    def forge(self, sql: str) -> None:
+    async def forge(self, sql: str) -> None:
         """Write past the broker and the database's own guards, as a wrong hand or a broken disk would."""
+        # In a thread: the broker, on this loop, may have a transaction open.
+        await asyncio.to_thread(self._forge, sql)
+
+    def _forge(self, sql: str) -> None:
         look = Look(str(self.path))
         for table in ("escrow", "withdrawal"):
             look.unguard(table)
@@ -52,6 +59,18 @@ class World:
     async def health(self) -> tuple[int, str]:
         answer = await self.client.get(f"{ORIGIN}/v1/health")
         return answer.status_code, str(answer.json().get("detail"))
+
+
+def _slow(go: asyncio.Event) -> Agent:
+    agent = Agent("slow")
+
+    @agent.task(price=sats(10))
+    async def slow(text: str) -> str:
+        """Return the text when it is time."""
+        await go.wait()
+        return text
+
+    return agent
 
 
 @asynccontextmanager
@@ -66,7 +85,10 @@ async def running(folder: Path) -> AsyncGenerator[World]:
         broker = Broker(BrokerConnection(ORIGIN, key=key, transport=transport))
         provider = SimulatedWallet(ORIGIN, "provider", transport=transport)
         buyer = SimulatedWallet(ORIGIN, "buyer", transport=transport)
-        runner = Runner([seller()], broker=broker, key=key, wallet=provider, tell=lambda report: None)
+        go = asyncio.Event()
+        runner = Runner(
+            [seller(), _slow(go)], broker=broker, key=key, wallet=provider, tell=lambda report: None
+        )
         selling = asyncio.create_task(runner.run())
         profile = Profile(name="buyer", broker=ORIGIN, key_file=folder / "buyer.key")
         market = Market(ORIGIN, wallet=buyer, profile=profile, transport=transport)
@@ -74,7 +96,7 @@ async def running(folder: Path) -> AsyncGenerator[World]:
         try:
             await asyncio.wait_for(runner.ready.wait(), 30)
             rooms = application.state.rooms
-            yield World(rooms, wallets, market, provider, client, folder / "broker.sqlite")
+            yield World(rooms, wallets, market, provider, client, folder / "broker.sqlite", go)
         finally:
             await market.close()
             runner.stop()
@@ -105,9 +127,9 @@ async def test_sound_books_pass_every_look(tmp_path: Path) -> None:
 
 FORGERIES = {
     "an entry alone": "INSERT INTO ledger_entry (transaction_id, account, amount_msat) VALUES (1, 'x', 5)",
-    "another routing fee": "UPDATE escrow SET routing_paid_msat = routing_paid_msat + 1",
-    "another amount": "UPDATE escrow SET accepted_msat = accepted_msat + 1",
-    "a payout that never was": "UPDATE escrow SET state = 'canceled'",
+    "another routing fee": "UPDATE escrow SET routing_paid_msat = routing_paid_msat + 1 WHERE state = 'settled'",
+    "another amount": "UPDATE escrow SET accepted_msat = accepted_msat + 1 WHERE state = 'settled'",
+    "a payout that never was": "UPDATE escrow SET state = 'canceled' WHERE state = 'settled'",
     "a withdrawal that never was": (
         "INSERT INTO withdrawal (id, agent, status, payment_hash, invoice, amount_msat, max_fee_msat, "
         "fee_paid_msat, preimage, created_at, updated_at) VALUES ('wdr_1', 'a', 'paid', "
@@ -121,18 +143,29 @@ async def test_what_does_not_hold_stops_payouts_and_says_so(tmp_path: Path, forg
     async with running(tmp_path) as world:
         await _hire(world)
         before = await world.provider.balance_msat()
-        world.forge(forgery)
+        hiring = asyncio.create_task(world.market.hire("slow", text="hi", max_price=sats(20)))
+        await until(lambda: _is_in(world, EscrowState.ACCEPTED), what="the buyer has paid")
+        await world.forge(forgery)
         breaches = await world.rooms.watchdog.look()
         assert breaches != ()
         code, detail = await world.health()
         assert code == 503
         assert "payouts are stopped" in detail
+        # Nothing is taken on.
+        with pytest.raises(BrokerProblem) as caught:
+            await world.market.hire("echo", text="hi", max_price=sats(20))
+        assert caught.value.code == "payouts_stopped"
         # Nothing is paid out, and nothing is lost: the buyer's money waits.
-        hiring = asyncio.create_task(world.market.hire("echo", text="hi", max_price=sats(20)))
+        world.go.set()
         await until(lambda: _is_releasing(world), what="the payout is held back")
         assert await world.provider.balance_msat() == before
         world.rooms.gate.open()
         assert await asyncio.wait_for(hiring, 60) == "hi"
+
+
+async def _is_in(world: World, state: EscrowState) -> bool:
+    async with world.rooms.database.read() as tx:
+        return bool(await store.unfinished(tx, state))
 
 
 async def _is_releasing(world: World) -> bool:
@@ -144,10 +177,10 @@ async def _is_releasing(world: World) -> bool:
 async def test_payouts_go_on_by_themselves_when_the_books_hold_again(tmp_path: Path) -> None:
     async with running(tmp_path) as world:
         await _hire(world)
-        world.forge("UPDATE escrow SET accepted_msat = accepted_msat + 1")
+        await world.forge("UPDATE escrow SET accepted_msat = accepted_msat + 1")
         assert await world.rooms.watchdog.look() != ()
         assert world.rooms.gate.is_closed
-        world.forge("UPDATE escrow SET accepted_msat = accepted_msat - 1")
+        await world.forge("UPDATE escrow SET accepted_msat = accepted_msat - 1")
         assert await world.rooms.watchdog.look() == ()
         assert not world.rooms.gate.is_closed
         await _hire(world)
@@ -160,7 +193,7 @@ async def test_a_node_that_gives_no_answer_is_no_breach_and_opens_no_gate(tmp_pa
         assert await world.rooms.watchdog.look() == ()
         assert not world.rooms.gate.is_closed
         world.wallets.network.start("broker")
-        world.forge("UPDATE escrow SET accepted_msat = accepted_msat + 1")
+        await world.forge("UPDATE escrow SET accepted_msat = accepted_msat + 1")
         assert await world.rooms.watchdog.look() != ()
         world.wallets.network.stop("broker")
         await world.rooms.watchdog.look()
