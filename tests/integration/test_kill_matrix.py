@@ -88,7 +88,7 @@ def test_an_outage_beyond_the_margin_costs_the_broker_what_it_had_paid_and_is_bo
         ("settled", "after commit", "job settled, escrow settled"),
         ("settled", "after settle", "job releasing, escrow forwarded"),
         ("credit settled", "after settle", "job releasing, escrow settling"),
-        ("credit withdrawn", "after pay", "job settled, escrow settled"),
+        ("credit withdrawn", "after pay", "job settled, escrow settled, withdrawal paying"),
     ],
 )
 def test_regression_a_database_from_before_the_hold_invoice_adopts_what_was_settled(

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import uvicorn
-from kill_matrix.steps import Kind, Moment, Step, Steps
+from kill_matrix.steps import STATE, Kind, Moment, Step, Steps, state_of
 from kill_matrix.watched import AnswerLost, Life, WatchedDatabase, WatchedNode
 
 from lightwork_broker.app import create_app
@@ -109,12 +109,8 @@ class PlannedSteps(Steps):
             source.backup(target)
 
     def _state(self, after_job: str) -> str:
-        query = (
-            "SELECT job.status, escrow.state FROM job JOIN escrow USING (id) WHERE id > ? ORDER BY id LIMIT 1"
-        )
         with closing(sqlite3.connect(self._database)) as look:
-            found = look.execute(query, (after_job,)).fetchone()
-        return "" if found is None else f"job {found[0]}, escrow {found[1]}"
+            return state_of(look.execute(STATE, (after_job,)).fetchone())
 
 
 async def serve() -> None:

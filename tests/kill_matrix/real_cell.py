@@ -24,7 +24,8 @@ from kill_matrix import child
 from kill_matrix.cells import Aftermath, Cell, Victim
 from kill_matrix.flows import Flow
 from kill_matrix.matrix import Result
-from kill_matrix.real_market import CREDIT_KEY, PersistentBuyer, selling
+from kill_matrix.real_market import PersistentBuyer, PersistentCreditor
+from kill_matrix.real_sellers import CREDIT_KEY, selling
 from kill_matrix.run_cell import SPARE_BLOCKS
 from kill_matrix.steps import Kind, Moment, Step
 from kill_matrix.verdict import Facts, Money, judge
@@ -35,9 +36,15 @@ from lightwork_broker.lightning.ports import DEFAULT_HOLD_EXPIRY_DELTA
 from lightwork_regtest import Network
 from lightwork_regtest.nodes.lnd_answers import Empty
 
-FLOW_SECONDS = 60.0
+PAY_SETTING = "LIGHTWORK_BROKER_PAY_SECONDS"
+PAY_SECONDS = 60
+UNPAID_SECONDS = 6
+FLOW_SECONDS = 90.0
 STRIKE_SECONDS = 30.0
 BLOCKS_WITHOUT_HTLC = 6
+MOST_BLOCKS_OF_A_PAYOUT = 50
+"""A payout may be so long on its way: 80 blocks from its start it expires, and the channel goes on chain."""
+FORWARDING = "escrow forwarding"
 
 
 class NeverCame(AssertionError):
@@ -99,13 +106,20 @@ class RealMarket:
         kill: Callable[[str], Coroutine[Any, Any, None]] | None,
     ) -> Facts:
         """Play a flow under a plan, and return what it has changed."""
+        await self._give_time_to_pay(flow)
         await self.world.money.until_gone()
         before, books_before = await self._measure(), await self.world.money.books()
         file = self.folder / "plan"
-        after_job = self._last_job()
+        after_job, after_withdrawal = self._last("job"), self._last("withdrawal")
         replace(plan, after_job=after_job).write(file)
-        buyer = PersistentBuyer(self.world, flow)
-        buying = asyncio.create_task(buyer.run())
+        buyer, creditor = PersistentBuyer(self.world, flow), PersistentCreditor(self.world)
+
+        async def parties() -> None:
+            await buyer.run()
+            if flow.withdraws and buyer.is_settled:
+                await creditor.withdraw()
+
+        buying = asyncio.create_task(parties())
         over = False
         try:
             if kill is not None:
@@ -121,13 +135,27 @@ class RealMarket:
             file.unlink(missing_ok=True)
         if not over:
             await asyncio.to_thread(self._give_back)
-        facts = await self._facts(before, books_before, buyer=buyer, over=over)
+
+        async def facts_now() -> Facts:
+            facts = await self._facts(before, books_before, buyer=buyer, over=over)
+            withdrawals = self._rows("SELECT * FROM withdrawal WHERE id > ?", after_withdrawal)
+            return replace(facts, withdrawals=withdrawals, called=creditor.called_operator)
+
+        facts = await facts_now()
         # Books lag behind the wallets by one commit; what they say is asked for until it fits, within a bound.
         deadline = time.monotonic() + 10
         while judge(facts, flow=flow, cell=None, logs=()).breaches and time.monotonic() < deadline:
             await asyncio.sleep(0.5)
-            facts = await self._facts(before, books_before, buyer=buyer, over=over)
+            facts = await facts_now()
         return facts
+
+    async def _give_time_to_pay(self, flow: Flow) -> None:
+        """Let the buyer have little time where it does not pay, and enough for any outage where it does."""
+        seconds = str(UNPAID_SECONDS if flow.cancel is None and not flow.pays else PAY_SECONDS)
+        if self.broker.env[PAY_SETTING] != seconds:
+            self.broker.env[PAY_SETTING] = seconds
+            await self.broker.stop()
+            await self.broker.start()
 
     async def _until_struck(self, buying: asyncio.Task[None]) -> None:
         struck = self.folder / child.STRUCK
@@ -151,7 +179,8 @@ class RealMarket:
             await self.broker.kill()
         struck.unlink()
         if cell.aftermath is Aftermath.BLOCKS:
-            await self._mine(expiry)
+            stuck = cell.flow.stuck and FORWARDING in cell.step.state
+            await self._mine(expiry, most=MOST_BLOCKS_OF_A_PAYOUT if stuck else None)
         if cell.backup is not None:
             self._restore(self._choose(cell, commits, after_job=after_job))
         if cell.takes_down_lnd:
@@ -165,12 +194,14 @@ class RealMarket:
         found = [htlc.expiry_height for htlc in node.pending_htlcs() if htlc.incoming]
         return min(found, default=None)
 
-    async def _mine(self, expiry: int | None) -> None:
+    async def _mine(self, expiry: int | None, *, most: int | None) -> None:
         network = self.world.network
         blocks = BLOCKS_WITHOUT_HTLC
         if expiry is not None:
             height = (await asyncio.to_thread(network.node("buyer").info)).block_height
             blocks = expiry - DEFAULT_HOLD_EXPIRY_DELTA - SPARE_BLOCKS - height
+        if most is not None:
+            blocks = min(blocks, most)
         if blocks > 0:
             await asyncio.to_thread(lambda: network.mine(blocks, force=True))
 
@@ -178,7 +209,7 @@ class RealMarket:
         """Return the commit to go back to: on real nodes, polls shift the numbers from run to run."""
         if cell.aftermath is not Aftermath.BACKUP:
             return max(commits - 1, 0)
-        known = [commit for commit in range(commits) if self._last_job(self._copy(commit)) > after_job]
+        known = [commit for commit in range(commits) if self._last("job", self._copy(commit)) > after_job]
         if not known:
             return max(commits - 1, 0)
         return known[0 if cell.victim is Victim.DATABASE else 7 * cell.step.number % len(known)]
@@ -207,13 +238,11 @@ class RealMarket:
         }
         jobs: list[dict[str, Any]] = []
         if buyer.job is not None:
-            query = (
+            jobs = self._rows(
                 "SELECT job.status, escrow.state, escrow.unknown_since FROM job JOIN escrow USING (id) "
-                "WHERE id = ?"
+                "WHERE id = ?",
+                buyer.job.id,
             )
-            with closing(sqlite3.connect(self.broker.data_dir / "broker.sqlite")) as look:
-                look.row_factory = sqlite3.Row
-                jobs = [dict(row) for row in look.execute(query, (buyer.job.id,))]
         return Facts(
             moved=after - before,
             waiting=0,
@@ -225,10 +254,13 @@ class RealMarket:
             secrets=(),
         )
 
-    def _last_job(self, path: Path | None = None) -> str:
+    def _rows(self, query: str, *values: str, path: Path | None = None) -> list[dict[str, Any]]:
         with closing(sqlite3.connect(path or self.broker.data_dir / "broker.sqlite")) as look:
-            found = look.execute("SELECT max(id) FROM job").fetchone()
-        return found[0] or ""
+            look.row_factory = sqlite3.Row
+            return [dict(row) for row in look.execute(query, values)]
+
+    def _last(self, table: str, path: Path | None = None) -> str:
+        return self._rows(f"SELECT max(id) AS id FROM {table}", path=path)[0]["id"] or ""
 
     def _give_back(self) -> None:
         """Let no later cell pay for this one."""
@@ -242,7 +274,7 @@ class RealMarket:
 @asynccontextmanager
 async def open_market(network: Network, folder: Path) -> AsyncGenerator[RealMarket]:
     """Start the broker that can be killed, with everything on sale."""
-    settings = {"sweep_seconds": 3, "pay_seconds": 60, "forward_seconds": 60}
+    settings = {"sweep_seconds": 3, "pay_seconds": PAY_SECONDS, "forward_seconds": 60}
     command = (sys.executable, child.__file__)
     broker = BrokerProcess(network, folder=folder, command=command, settings=settings)
     broker.env[child.PLAN] = str(folder / "plan")

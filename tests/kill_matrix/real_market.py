@@ -1,123 +1,30 @@
-"""The market of a cell on real nodes: the SDK's runner sells, and a buyer by hand hires, whatever dies."""
+"""The buyer and the creditor of a cell on real nodes, by hand: they ask again and again, whatever dies."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 
 import httpx2
 from e2e_client import SignedClient
 from e2e_world import World
-from kill_matrix.flows import FLOWS, CancelWhen, Flow, Verdict, Work
-from kill_matrix.parties import OVER, PROVIDER_KEY
+from kill_matrix.flows import WITHDRAWAL_FEE_MSAT, WITHDRAWN_MSAT, CancelWhen, Flow, Verdict
+from kill_matrix.parties import OVER
+from kill_matrix.real_sellers import CREDIT_KEY, LOOK_SECONDS, task_of
 from pydantic import JsonValue
 
-from lightwork import Acceptance, Agent, LndWallet, Payment, PaymentOutcome, TaskFailed, TaskRefused, sats
-from lightwork.broker import Broker
-from lightwork.connection import Backoff, BrokerConnection
+from lightwork import LndWallet, Payment, PaymentOutcome
 from lightwork.errors import WalletUnreachable
-from lightwork.runner import Runner
 from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.money import Msat
-from lightwork_contracts.signed.keys import SecretKey
 from lightwork_contracts.status import JobStatus
+from lightwork_contracts.wire.accounts import WithdrawalStatus, WithdrawalView
 from lightwork_contracts.wire.jobs import JobForBuyer
+from lightwork_contracts.wire.problems import ProblemCode
 
-CREDIT_KEY = SecretKey.from_hex("66" * 32)
-LOOK_SECONDS = 0.2
 MOST_REFUSALS = 50
-NEVER_ON_REAL_NODES = (
-    "payout stuck for a while",
-    "never paid",
-    "cancelled after funding",
-    "credit withdrawn",
-)
-"""The first needs a road that can be stalled, the second minutes; the others a party that the SDK does not play."""
-REAL_FLOWS = tuple(flow for flow in FLOWS if flow.name not in NEVER_ON_REAL_NODES)
-
-agent = Agent("matrix")
-
-
-@agent.task(price=sats(10))
-async def deliver(text: str) -> str:
-    """Return the text unchanged."""
-    return text
-
-
-@agent.task(price=sats(10))
-async def fail(text: str) -> str:
-    """Fail."""
-    raise TaskFailed(text)
-
-
-@agent.task(price=sats(10), work_seconds=6)
-async def dawdle(text: str) -> str:
-    """Never come to an end."""
-    await asyncio.Event().wait()
-    return text
-
-
-@agent.task(price=sats(10))
-async def refuse(text: str) -> str:
-    """Refuse every input."""
-    raise TaskRefused(text)
-
-
-@agent.task(price=sats(10), acceptance=Acceptance.REVIEW, review_seconds=300)
-async def reviewed(text: str) -> str:
-    """Return the text, for the buyer to look at."""
-    return text
-
-
-@agent.task(price=sats(10), acceptance=Acceptance.REVIEW, review_seconds=3)
-async def hasty(text: str) -> str:
-    """Return the text, with little time to look at it."""
-    return text
-
-
-credit_agent = Agent("on-credit")
-
-
-@credit_agent.task(price=sats(10))
-async def deliver_on_credit(text: str) -> str:
-    """Return the text unchanged."""
-    return text
-
-
-@credit_agent.task(price=sats(10))
-async def fail_on_credit(text: str) -> str:
-    """Fail."""
-    raise TaskFailed(text)
-
-
-def task_of(flow: Flow) -> str:
-    """Return the task that goes as the flow does."""
-    if flow.mode is PaymentMode.CREDIT:
-        return "fail-on-credit" if flow.work is Work.FAIL else "deliver-on-credit"
-    if flow.refuses:
-        return "refuse"
-    if flow.verdict is not None:
-        return "hasty" if flow.verdict is Verdict.SILENT else "reviewed"
-    return flow.work.value
-
-
-@asynccontextmanager
-async def selling(world: World) -> AsyncGenerator[None]:
-    """Sell all tasks, with the provider node's wallet and on credit."""
-    broker = Broker(BrokerConnection(world.broker.url, key=CREDIT_KEY, backoff=Backoff(most=0.5)))
-    on_credit = Runner([credit_agent], broker=broker, key=CREDIT_KEY, wallet=None, finish_seconds=1)
-    async with world.runner([agent], key=PROVIDER_KEY):
-        running = asyncio.create_task(on_credit.run())
-        try:
-            await asyncio.wait_for(on_credit.ready.wait(), 20)
-            yield
-        finally:
-            on_credit.stop()
-            on_credit.stop()
-            await asyncio.wait({running}, timeout=20)
-            await broker.close()
+FINAL_CLTV = 80
 
 
 class Refused(Exception):
@@ -126,6 +33,35 @@ class Refused(Exception):
 
 class Forgotten(Exception):
     """The broker's database is from before this job."""
+
+
+async def call(
+    client: SignedClient,
+    method: str,
+    path: str,
+    body: dict[str, JsonValue] | None = None,
+    *,
+    headers: dict[str, str] | None = None,
+) -> dict[str, JsonValue]:
+    """Call until there is an answer from a broker whose node answers.
+
+    Raises:
+        Refused: the broker said no.
+    """
+    while True:
+        try:
+            answer = await client.call(method, path, body, headers=headers)
+        except httpx2.TransportError:
+            await asyncio.sleep(LOOK_SECONDS)
+            continue
+        if answer.status_code < 300:
+            return answer.json() if answer.content else {}
+        if answer.status_code < 500 or "provider_" in answer.text or _STOPPED in answer.text:
+            raise Refused(answer.text)
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+_STOPPED = f'"{ProblemCode.WITHDRAWALS_STOPPED}"'
 
 
 class PersistentBuyer:
@@ -138,6 +74,10 @@ class PersistentBuyer:
         self._wallet: LndWallet = world.wallets["buyer"]
         self._paying: asyncio.Task[Payment] | None = None
         self.job: JobForBuyer | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        return self.job is not None and self.job.status is JobStatus.SETTLED
 
     async def run(self) -> None:
         """Return when the job is over and the wallet knows it, or when the provider has refused."""
@@ -189,16 +129,18 @@ class PersistentBuyer:
         flow = self._flow
         match job.status:
             case JobStatus.QUOTED | JobStatus.OPEN if flow.cancel is CancelWhen.UNPAID:
-                await self._call("POST", f"/v1/jobs/{job.id}/cancel")
+                await call(self._client, "POST", f"/v1/jobs/{job.id}/cancel")
             case JobStatus.OPEN if flow.pays and job.invoice is not None:
                 await self._pay(job)
+            case JobStatus.FUNDED if flow.cancel is CancelWhen.FUNDED:
+                await call(self._client, "POST", f"/v1/jobs/{job.id}/cancel")
             case JobStatus.DELIVERED if flow.verdict is Verdict.ACCEPT:
-                await self._call("POST", f"/v1/jobs/{job.id}/accept")
+                await call(self._client, "POST", f"/v1/jobs/{job.id}/accept")
             case JobStatus.DELIVERED if flow.verdict is Verdict.REJECT:
-                await self._call("POST", f"/v1/jobs/{job.id}/reject", {"reason": "wrong"})
+                await call(self._client, "POST", f"/v1/jobs/{job.id}/reject", {"reason": "wrong"})
             case JobStatus.DISPUTED:
                 ruling: dict[str, JsonValue] = {"release": flow.release, "reason": "looked at it"}
-                await self._call("POST", f"/v1/jobs/{job.id}/ruling", ruling, client=self._operator)
+                await call(self._operator, "POST", f"/v1/jobs/{job.id}/ruling", ruling)
             case _:
                 return
 
@@ -216,35 +158,49 @@ class PersistentBuyer:
             self._paying = asyncio.create_task(paying)
 
     async def _hire(self, body: dict[str, JsonValue], headers: dict[str, str]) -> JobForBuyer:
-        return JobForBuyer.model_validate(await self._call("POST", "/v1/jobs", body, headers=headers))
+        return JobForBuyer.model_validate(await call(self._client, "POST", "/v1/jobs", body, headers=headers))
 
     async def _read(self, job_id: str) -> JobForBuyer:
-        return JobForBuyer.model_validate(await self._call("GET", f"/v1/jobs/{job_id}"))
+        return JobForBuyer.model_validate(await call(self._client, "GET", f"/v1/jobs/{job_id}"))
 
-    async def _call(
-        self,
-        method: str,
-        path: str,
-        body: dict[str, JsonValue] | None = None,
-        *,
-        headers: dict[str, str] | None = None,
-        client: SignedClient | None = None,
-    ) -> dict[str, JsonValue]:
-        """Call until there is an answer from a broker whose node answers.
 
-        Raises:
-            Refused: the broker said no.
-        """
+class PersistentCreditor:
+    """The agent that sells on credit. It withdraws a part of what it earned to the provider's node."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._client: SignedClient = world.client(key=CREDIT_KEY)
+        self._wallet: LndWallet = world.wallets["provider"]
+        self.called_operator: str | None = None
+        """Why the operator had to let withdrawals go on, if so."""
+
+    async def withdraw(self) -> None:
+        """Return when the broker has paid, by a new invoice when one could not be paid for good."""
+        while True:
+            made = await self._wallet.create_invoice(
+                amount_msat=Msat(WITHDRAWN_MSAT), expiry_seconds=3_600, memo="", final_cltv=FINAL_CLTV
+            )
+            if await self._is_paid(made.invoice, key=secrets.token_hex(8)):
+                return
+
+    async def _is_paid(self, invoice: str, *, key: str) -> bool:
+        """Ask until the broker has paid this invoice, or says that it never will."""
+        body: dict[str, JsonValue] = {"invoice": invoice, "max_fee_msat": WITHDRAWAL_FEE_MSAT}
+        headers = {"Idempotency-Key": key}
         while True:
             try:
-                answer = await (client or self._client).call(method, path, body, headers=headers)
-            except httpx2.TransportError:
-                await asyncio.sleep(LOOK_SECONDS)
-                continue
-            if answer.status_code < 300:
-                return answer.json() if answer.content else {}
-            if answer.status_code < 500:
-                raise Refused(answer.text)
-            if "provider_" in answer.text:
-                raise Refused(answer.text)
+                answer = await call(self._client, "POST", "/v1/withdrawals", body, headers=headers)
+            except Refused as error:
+                # With an older database, it is not owed again yet.
+                if _STOPPED in str(error):
+                    await self._call_operator()
+            else:
+                status = WithdrawalView.model_validate(answer).status
+                if status is not WithdrawalStatus.PAYING:
+                    return status is WithdrawalStatus.PAID
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def _call_operator(self) -> None:
+        """Do what docs/operating.md tells: this agent asks for the invoice that was paid, and for no other."""
+        self.called_operator = "withdrawals were stopped until the operator had looked"
+        await self._world.broker.command("audit", "--acknowledge")

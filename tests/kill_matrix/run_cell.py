@@ -16,7 +16,7 @@ from kill_matrix.cells import Aftermath, Cell
 from kill_matrix.flows import Flow
 from kill_matrix.parties import PROVIDER, Buyer, Provider
 from kill_matrix.process import Gone, Host, owned_task
-from kill_matrix.steps import Kind, Moment, Step, Steps
+from kill_matrix.steps import STATE, Kind, Moment, Step, Steps, state_of
 from kill_matrix.verdict import Facts, Finding, Money, judge
 from kill_matrix.virtual_time import LoopTime, VirtualLoop
 from kill_matrix.watched import AnswerLost
@@ -220,10 +220,8 @@ class _Story:
         (self.folder / "backup.sqlite").replace(self.host.path)
 
     def _describe(self) -> str:
-        query = "SELECT job.status, escrow.state FROM job JOIN escrow USING (id)"
         with closing(sqlite3.connect(self.host.path)) as look:
-            found = look.execute(query).fetchone()
-        return "" if found is None else f"job {found[0]}, escrow {found[1]}"
+            return state_of(look.execute(STATE, ("",)).fetchone())
 
     def _has_open_books(self) -> bool:
         query = (

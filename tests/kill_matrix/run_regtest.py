@@ -13,10 +13,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from kill_matrix.flows import FLOWS
 from kill_matrix.matrix import Result
 from kill_matrix.real_cell import NeverCame, RealMarket, open_market
 from kill_matrix.real_cells import real_cells_of
-from kill_matrix.real_market import NEVER_ON_REAL_NODES, REAL_FLOWS
 from kill_matrix.table import as_json, print_table
 from regtest_network import fresh_network
 
@@ -27,7 +27,7 @@ async def run(market: RealMarket, options: argparse.Namespace) -> tuple[list[Res
     """Run the chosen cells one after the other; return the results, and what was not run."""
     results: list[Result] = []
     missed: list[str] = []
-    for flow in REAL_FLOWS:
+    for flow in FLOWS:
         if options.flow is not None and flow.name not in options.flow:
             continue
         steps, seconds = await market.trace(flow)
@@ -47,7 +47,7 @@ async def run(market: RealMarket, options: argparse.Namespace) -> tuple[list[Res
 
 async def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make kill-matrix-regtest", description=__doc__)
-    names = [flow.name for flow in REAL_FLOWS]
+    names = [flow.name for flow in FLOWS]
     parser.add_argument("--flow", action="append", choices=names, help="only this one")
     parser.add_argument("--every", type=int, default=1, help="run only each n-th cell")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
@@ -60,7 +60,7 @@ async def main(arguments: list[str] | None = None) -> int:
             async with open_market(network, folder / "broker") as market:
                 results, missed = await run(market, options)
     seconds = time.monotonic() - begun
-    not_run = ("PostgreSQL", *NEVER_ON_REAL_NODES, *missed)
+    not_run = ("PostgreSQL", *missed)
     if options.json:
         print(as_json(results, database=DATABASE, not_run=not_run, seconds=seconds))
     else:

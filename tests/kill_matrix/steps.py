@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -36,6 +36,22 @@ class Step:
 
 
 Strike = Callable[[Step], None]
+
+STATE = (
+    "SELECT job.status, escrow.state, (SELECT status FROM withdrawal WHERE withdrawal.created_at >= job.created_at "
+    "ORDER BY withdrawal.id DESC LIMIT 1) FROM job JOIN escrow ON escrow.id = job.id WHERE job.id > ? "
+    "ORDER BY job.id LIMIT 1"
+)
+"""Finds how the first job after another one stands, and the newest withdrawal of what it earned."""
+
+
+def state_of(row: Sequence[str | None] | None) -> str:
+    """Return what `STATE` has found in words; nothing before there is a job."""
+    if row is None:
+        return ""
+    job, escrow, withdrawal = row
+    said = f"job {job}, escrow {escrow}"
+    return said if withdrawal is None else f"{said}, withdrawal {withdrawal}"
 
 
 @dataclass

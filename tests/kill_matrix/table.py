@@ -69,8 +69,8 @@ def print_table(results: Sequence[Result], *, database: str, not_run: Sequence[s
     boots = [result.boot_seconds * 1_000 for result in results]
     table.caption = (
         f"{len(results)} cells of {len({result.cell.flow.name for result in results})} flows in {seconds:.0f} s. "
-        "Human: cells whose outcome somebody must find out (UNKNOWN). Median and worst: by how much later the job "
-        f"was over than without the kill, in the simulated network's seconds. The broker's start took "
+        "Human: cells that somebody must look at. Median and worst: by how much later the job was over than without "
+        "the kill, on the simulated network in its seconds. The broker's start took "
         f"{statistics.median(boots):.0f} ms, at worst {max(boots):.0f} ms. "
         "* The broker's own loss, booked as one: it had paid, and nobody could act until LND gave the HTLC "
         "back."

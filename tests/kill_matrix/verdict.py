@@ -54,6 +54,8 @@ class Facts:
     books: Audit
     owed_msat: int
     secrets: tuple[str, ...]
+    called: str | None = None
+    """Why the operator had to act before it could come to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ def judge(facts: Facts, *, flow: Flow, cell: Cell | None, logs: Sequence[Any]) -
     if _must_end_alike(cell) and status != (None if flow.ends is None else flow.ends.value):
         breaches.append(f"it ended {status}, not {flow.ends}")
     breaches += _said(logs, facts.secrets)
-    return Finding(status, lost, human, excuse, tuple(breaches))
+    return Finding(status, lost, human or facts.called, excuse, tuple(breaches))
 
 
 def _is_outage(cell: Cell | None) -> bool:
