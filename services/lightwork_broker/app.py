@@ -342,7 +342,7 @@ def create_app(
         try:
             await probe_permissions(node)
             # Before the books are compared: how far they were is what tells an older copy of the database.
-            await stop_if_forgotten(rooms.database, node, clock=time)
+            await stop_if_forgotten(rooms.database, node, clock=time, pending=escrow_store.credit_under_way)
             await rooms.watchdog.look()
             await rooms.jobs.keep_leases(seconds=settings.lease_seconds)
             taken_up = await rooms.reconciler.boot(patience_seconds=settings.node_patience_seconds)

@@ -9,6 +9,7 @@ import pytest_asyncio
 from kill_matrix.cells import Aftermath, Victim
 from kill_matrix.flows import FLOWS
 from kill_matrix.matrix import Result
+from kill_matrix.parties import STOPPED
 from kill_matrix.real_cell import RealMarket, open_market
 from kill_matrix.real_cells import real_cells_of
 from kill_matrix.steps import Step
@@ -65,7 +66,7 @@ async def test_what_an_older_copy_forgot_of_a_withdrawal_waits_for_the_operator_
     result = await _run(kills, "credit withdrawn", step, D, BACKUP)
     assert result.is_good, str(result)
     assert result.finding.lost_msat == 0
-    assert result.finding.human == "withdrawals were stopped until the operator had looked"
+    assert result.finding.human == STOPPED
 
 
 async def _run(kills: RealMarket, name: str, step: str, victim: Victim, aftermath: Aftermath) -> Result:

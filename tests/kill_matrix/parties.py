@@ -26,10 +26,12 @@ from lightwork_broker.errors import (
     ProviderRefused,
     ProviderUnresponsive,
     QuoteExpired,
+    WithdrawalsStopped,
 )
 from lightwork_broker.jobs.store import Job
 from lightwork_broker.lightning.simulated import SimulatedNetwork
 from lightwork_broker.market.quote_store import Quote
+from lightwork_broker.watchdog import acknowledge
 from lightwork_contracts.ids import ListingId, QuoteId
 from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.money import Msat
@@ -51,6 +53,7 @@ HEARTBEAT_SECONDS = 5.0
 LOST_QUOTES = 3
 """A buyer that the provider refuses, or whose quotes vanish, so often gives up."""
 
+STOPPED = "withdrawals were stopped until the operator had looked"
 OVER = frozenset({JobStatus.SETTLED, JobStatus.REFUNDED, JobStatus.EXPIRED})
 
 
@@ -62,6 +65,8 @@ class Provider:
     network: SimulatedNetwork
     flow: Flow
     invoices: dict[QuoteId, SignedEvent] = field(default_factory=dict[QuoteId, SignedEvent])
+    called_operator: str | None = None
+    """Why the operator had to let withdrawals go on, if so."""
 
     async def publish(self) -> ListingId:
         flow = self.flow
@@ -171,12 +176,19 @@ class Provider:
                         PROVIDER, invoice=invoice, max_fee_msat=Msat(WITHDRAWAL_FEE_MSAT), key=key
                     )
                 )
+            except WithdrawalsStopped:
+                await self._call_operator()
             except BrokerError:
                 pass  # with an older database, it is not owed again yet
             else:
                 if asked.status is not WithdrawalStatus.PAYING:
                     return asked.status is WithdrawalStatus.PAID
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def _call_operator(self) -> None:
+        """Do what docs/operating.md tells: this agent asks for the invoice that was paid, and for no other."""
+        self.called_operator = STOPPED
+        await self.host.ask(lambda rooms: acknowledge(rooms.database, now=LoopTime().now()))
 
 
 @dataclass

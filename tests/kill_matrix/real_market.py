@@ -10,7 +10,7 @@ import httpx2
 from e2e_client import SignedClient
 from e2e_world import World
 from kill_matrix.flows import WITHDRAWAL_FEE_MSAT, WITHDRAWN_MSAT, CancelWhen, Flow, Verdict
-from kill_matrix.parties import OVER
+from kill_matrix.parties import OVER, STOPPED
 from kill_matrix.real_sellers import CREDIT_KEY, LOOK_SECONDS, task_of
 from pydantic import JsonValue
 
@@ -202,5 +202,5 @@ class PersistentCreditor:
 
     async def _call_operator(self) -> None:
         """Do what docs/operating.md tells: this agent asks for the invoice that was paid, and for no other."""
-        self.called_operator = "withdrawals were stopped until the operator had looked"
+        self.called_operator = STOPPED
         await self._world.broker.command("audit", "--acknowledge")

@@ -107,7 +107,7 @@ class _Story:
             over = await self._until_over(buyer, provider, aftermath=background[-1])
             ended = LoopTime().now()
             self.steps.counting = False
-            facts = await self._facts(before, buyer=buyer, over=over)
+            facts = await self._facts(before, buyer=buyer, provider=provider, over=over)
             boots = self.host.boots[-1]
             for task in background:
                 task.cancel()
@@ -271,7 +271,7 @@ class _Story:
         done.cancel()
         return False
 
-    async def _facts(self, before: Money, *, buyer: Buyer, over: bool) -> Facts:
+    async def _facts(self, before: Money, *, buyer: Buyer, provider: Provider, over: bool) -> Facts:
         after = await self._money()
         self.network.check()
         books = await self.host.ask(lambda rooms: audit(rooms.database))
@@ -293,6 +293,7 @@ class _Story:
             books=books,
             owed_msat=-books.balances.get(balance_account(PROVIDER), 0),
             secrets=tuple(secrets),
+            called=provider.called_operator,
         )
 
     async def _money(self) -> Money:

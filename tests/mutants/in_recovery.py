@@ -208,6 +208,14 @@ IN_RECOVERY = (
         caught_by=f"{FORGOTTEN}::test_an_older_copy_is_noticed_however_old_it_is[sqlite]",
     ),
     Mutation(
+        name="an older copy that has the job open still is let through",
+        file=f"{BROKER}/accounts/forgotten.py",
+        old=" + await pending(tx)\n",
+        new="\n",
+        breaks=("I30",),
+        caught_by=f"{FORGOTTEN}::test_regression_what_open_jobs_will_be_owed_counts_as_owed[sqlite]",
+    ),
+    Mutation(
         name="full channels are promised to more jobs",
         file=f"{BROKER}/escrow/slots.py",
         old="return not active or free > promised",

@@ -7,7 +7,7 @@ Which of the two only a person can tell: until then no withdrawal is taken on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -25,14 +25,23 @@ OVERLAP_SECONDS = 900.0
 """How far the clocks of node and broker may differ, and how old the last look at the books may be."""
 
 
-async def stop_if_forgotten(database: Database, node: LightningNode, *, clock: Clock) -> str | None:
+Pending = Callable[[Transaction], Awaitable[int]]
+"""Returns the prices of all jobs in credit mode that are not over, in msat."""
+
+
+async def stop_if_forgotten(
+    database: Database, node: LightningNode, *, clock: Clock, pending: Pending
+) -> str | None:
     """Stop withdrawals if the node has paid what the database does not know; return why, or None.
+
+    Where nothing is owed, and nothing will be by the jobs that are open, there is nothing to stop.
 
     Raises:
         LightningError: the node gave no answer.
     """
     async with database.read() as tx:
-        mark, owed = await ledger.watch_mark(tx), await _owed_msat(tx)
+        # A job that an older copy has open is owed again as soon as its node is asked: that counts too.
+        mark, owed = await ledger.watch_mark(tx), await _owed_msat(tx) + await pending(tx)
     if mark is None or owed == 0:
         return None
     since = min(mark.compared_until, clock.now()) - OVERLAP_SECONDS

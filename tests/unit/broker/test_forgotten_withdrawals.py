@@ -12,6 +12,7 @@ from withdrawal_world import AGENT, OWED, CountedDatabase, WithdrawalWorld, open
 from lightwork_broker import watchdog
 from lightwork_broker.accounts import store
 from lightwork_broker.accounts.forgotten import OVERLAP_SECONDS, stop_if_forgotten
+from lightwork_broker.db.engine import Transaction
 from lightwork_broker.db.place import open_database
 from lightwork_broker.errors import WithdrawalsStopped
 from lightwork_broker.ledger import store as ledger
@@ -46,8 +47,20 @@ async def _withdraw(world: WithdrawalWorld, amount: Msat = sats(300)) -> None:
     await world.kill()
 
 
-async def _look(world: WithdrawalWorld) -> str | None:
-    return await stop_if_forgotten(world.database, world.network.node("broker"), clock=world.clock)
+async def _look(world: WithdrawalWorld, *, pending: Msat = Msat(0)) -> str | None:
+    async def of_open_jobs(tx: Transaction) -> int:
+        return pending
+
+    node = world.network.node("broker")
+    return await stop_if_forgotten(world.database, node, clock=world.clock, pending=of_open_jobs)
+
+
+async def _owe_nothing(world: WithdrawalWorld) -> None:
+    back = Posting(
+        key="back", cause="back", entries=(Entry(balance_account(AGENT), OWED), Entry(NODE, -OWED))
+    )
+    async with world.database.write() as tx:
+        await ledger.post(tx, back, now=int(world.clock.now()))
 
 
 async def _older_copy(world: WithdrawalWorld) -> None:
@@ -141,14 +154,21 @@ async def test_what_the_node_paid_before_the_books_were_last_compared_is_no_news
 
 async def test_where_nothing_is_owed_there_is_nothing_to_stop(world: WithdrawalWorld) -> None:
     await _older_copy(world)
-    back = Posting(
-        key="back", cause="back", entries=(Entry(balance_account(AGENT), OWED), Entry(NODE, -OWED))
-    )
-    async with world.database.write() as tx:
-        await ledger.post(tx, back, now=int(world.clock.now()))
+    await _owe_nothing(world)
     assert await _look(world) is None
     async with world.database.read() as tx:
         assert await store.stopped(tx) is None
+
+
+async def test_regression_what_open_jobs_will_be_owed_counts_as_owed(world: WithdrawalWorld) -> None:
+    # With a copy from before a job was settled nothing was owed at the start, and a moment later it was again.
+    await _older_copy(world)
+    await _owe_nothing(world)
+    assert await _look(world, pending=sats(10)) is not None
+    with pytest.raises(WithdrawalsStopped):
+        await world.start().withdraw(
+            AGENT, invoice=await world.invoice(sats(1)), max_fee_msat=sats(5), key=None
+        )
 
 
 async def test_a_node_that_gives_no_answer_says_nothing_of_what_was_paid(world: WithdrawalWorld) -> None:
