@@ -17,6 +17,7 @@ import uvicorn
 
 from lightwork_broker.app import create_app
 from lightwork_broker.cli import BrokerServer
+from lightwork_broker.lightning.closures import ClosedHtlc, Closure
 from lightwork_broker.lightning.ports import (
     Allowance,
     ChannelSlots,
@@ -152,6 +153,12 @@ class CrashingNode:
 
     async def channel_slots(self) -> tuple[ChannelSlots, ...]:
         return await self._node.channel_slots()
+
+    async def closures(self) -> tuple[Closure, ...]:
+        return await self._node.closures()
+
+    async def closed_htlcs(self, payment_hash: PaymentHash) -> tuple[ClosedHtlc, ...]:
+        return await self._node.closed_htlcs(payment_hash)
 
     async def allowance(self) -> Allowance:
         return await self._node.allowance()

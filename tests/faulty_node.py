@@ -16,6 +16,7 @@ from typing import NoReturn, Protocol, TypeVar
 
 from secret_search.search import SEARCH, Kind
 
+from lightwork_broker.lightning.closures import ClosedHtlc, Closure
 from lightwork_broker.lightning.errors import (
     AlreadySettled,
     HashInUse,
@@ -492,6 +493,13 @@ class Port:
 
     async def channel_slots(self) -> tuple[ChannelSlots, ...]:
         return (ChannelSlots(active=True, incoming=self._node.slots_taken, most=483),)
+
+    async def closures(self) -> tuple[Closure, ...]:
+        return ()
+
+    async def closed_htlcs(self, payment_hash: PaymentHash) -> tuple[ClosedHtlc, ...]:
+        del payment_hash
+        return ()
 
     async def allowance(self) -> Allowance:
         return self._node.allowance

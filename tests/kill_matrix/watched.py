@@ -11,6 +11,7 @@ from kill_matrix.steps import Kind, Moment, Steps
 
 from lightwork_broker.db.engine import Transaction
 from lightwork_broker.db.sqlite import SqliteDatabase
+from lightwork_broker.lightning.closures import ClosedHtlc, Closure
 from lightwork_broker.lightning.errors import LightningUnavailable
 from lightwork_broker.lightning.ports import (
     Allowance,
@@ -210,6 +211,12 @@ class WatchedNode:
 
     async def channel_slots(self) -> tuple[ChannelSlots, ...]:
         return await self._call("channel_slots", self._node.channel_slots())
+
+    async def closures(self) -> tuple[Closure, ...]:
+        return await self._call("closures", self._node.closures())
+
+    async def closed_htlcs(self, payment_hash: PaymentHash) -> tuple[ClosedHtlc, ...]:
+        return await self._call("closed_htlcs", self._node.closed_htlcs(payment_hash))
 
     async def allowance(self) -> Allowance:
         return await self._node.allowance()

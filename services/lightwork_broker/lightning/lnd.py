@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lightwork_broker.lightning.lnd_closures import LndClosures
 from lightwork_broker.lightning.lnd_connection import LndConnection
 from lightwork_broker.lightning.lnd_connection import LndSettings as LndSettings
 from lightwork_broker.lightning.lnd_info import LndInfo
@@ -11,7 +12,7 @@ from lightwork_broker.lightning.lnd_permissions import LndPermissions
 from lightwork_broker.lightning.ports import LightningNode
 
 
-class LndNode(LndInvoices, LndPayouts, LndInfo, LndPermissions):
+class LndNode(LndInvoices, LndPayouts, LndInfo, LndClosures, LndPermissions):
     """One LND as a `LightningNode`. Make it inside the running event loop; no call is made yet.
 
     Raises:
@@ -21,6 +22,7 @@ class LndNode(LndInvoices, LndPayouts, LndInfo, LndPermissions):
     def __init__(self, settings: LndSettings) -> None:
         self._connection = LndConnection(settings)
         LndInfo.__init__(self, self._connection)
+        LndClosures.__init__(self, self._connection)
 
     def __repr__(self) -> str:
         return f"LndNode({self._connection.settings.address!r})"

@@ -46,7 +46,33 @@ class PaymentStatusNumber(IntEnum):
     INITIATED = 4
 
 
+class CloseTypeNumber(IntEnum):
+    """lnrpc.ChannelCloseSummary.ClosureType, as far as we read it."""
+
+    LOCAL_FORCE = 1
+    REMOTE_FORCE = 2
+    BREACH = 3
+
+
+class ResolutionTypeNumber(IntEnum):
+    """lnrpc.ResolutionType, as far as we read it."""
+
+    INCOMING_HTLC = 2
+
+
+class ResolutionOutcomeNumber(IntEnum):
+    """lnrpc.ResolutionOutcome; FIRST_STAGE is told beside the CLAIMED or TIMEOUT of the same HTLC."""
+
+    CLAIMED = 1
+    UNCLAIMED = 2
+    ABANDONED = 3
+    FIRST_STAGE = 4
+    TIMEOUT = 5
+
+
 class InvoiceHtlc(Protocol):
+    chan_id: int
+    htlc_index: int
     amt_msat: int
     expiry_height: int
     state: int
@@ -126,6 +152,7 @@ class ChannelConstraints(Protocol):
 
 class Channel(Protocol):
     active: bool
+    chan_id: int
     initiator: bool
     capacity: int
     local_balance: int
@@ -139,6 +166,44 @@ class Channel(Protocol):
 
 class ListChannelsReply(Protocol):
     channels: Sequence[Channel]
+
+
+class Resolution(Protocol):
+    resolution_type: int
+    outcome: int
+    amount_sat: int
+
+
+class ChannelClose(Protocol):
+    channel_point: str
+    chan_id: int
+    close_height: int
+    close_type: int
+    resolutions: Sequence[Resolution]
+
+
+class ClosedChannelsReply(Protocol):
+    channels: Sequence[ChannelClose]
+
+
+class PendingChannel(Protocol):
+    channel_point: str
+
+
+class ClosingChannel(Protocol):
+    """PendingChannelsResponse.WaitingCloseChannel and .ForceClosedChannel."""
+
+    channel: PendingChannel
+    limbo_balance: int
+
+
+class PendingChannelsReply(Protocol):
+    waiting_close_channels: Sequence[ClosingChannel]
+    pending_force_closing_channels: Sequence[ClosingChannel]
+
+
+class HtlcResolutionReply(Protocol):
+    settled: bool
 
 
 class Route(Protocol):
@@ -207,6 +272,9 @@ class _LightningStub(Protocol):
     ListChannels: Unary[ListChannelsReply]
     QueryRoutes: Unary[QueryRoutesReply]
     ListPayments: Unary[ListPaymentsReply]
+    ClosedChannels: Unary[ClosedChannelsReply]
+    PendingChannels: Unary[PendingChannelsReply]
+    LookupHtlcResolution: Unary[HtlcResolutionReply]
     WalletBalance: Unary[object]
     BakeMacaroon: Unary[object]
 
@@ -240,6 +308,9 @@ class RequestName(StrEnum):
     WALLET_BALANCE = "lightning_pb2.WalletBalanceRequest"
     BAKE = "lightning_pb2.BakeMacaroonRequest"
     LIST_PAYMENTS = "lightning_pb2.ListPaymentsRequest"
+    CLOSED_CHANNELS = "lightning_pb2.ClosedChannelsRequest"
+    PENDING_CHANNELS = "lightning_pb2.PendingChannelsRequest"
+    HTLC_RESOLUTION = "lightning_pb2.LookupHtlcResolutionRequest"
     FEE_LIMIT = "lightning_pb2.FeeLimit"
     ROUTE_HINT = "lightning_pb2.RouteHint"
     HOP_HINT = "lightning_pb2.HopHint"

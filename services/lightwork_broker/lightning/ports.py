@@ -1,4 +1,4 @@
-"""The four narrow views of a Lightning node that the broker is written against.
+"""The narrow views of a Lightning node that the broker is written against; one more is in `closures`.
 
 Amounts are msat, times are seconds, time locks are blocks. Every method may raise the errors of
 `lightning.errors`; `LightningUnavailable` says nothing about whether the call took effect.
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from lightwork_broker.lightning.closures import Closures
 from lightwork_broker.lightning.preimage import Preimage as Preimage
 from lightwork_contracts.bolt11 import RouteHint
 from lightwork_contracts.ids import PaymentHash
@@ -330,8 +331,8 @@ class NodeInfo(Protocol):
         ...
 
 
-class LightningNode(HoldInvoices, Payouts, Invoices, NodeInfo, Protocol):
-    """All four views of one node, and its end."""
+class LightningNode(HoldInvoices, Payouts, Invoices, NodeInfo, Closures, Protocol):
+    """All views of one node, and its end."""
 
     async def close(self) -> None:
         """Close the connection; nothing on the node changes."""

@@ -263,6 +263,8 @@ def write_config(own: NodeDescription, chain: BitcoindDescription) -> None:
         "noseedbackup": "true",
         "nobootstrap": "true",
         "maxpendingchannels": 64,
+        # So that it can be asked what became of each HTLC of a channel that was closed.
+        "store-final-htlc-resolutions": "true",
         # LND writes preimages into its log: at debug everywhere, and at info when an invoice is settled (SRVR).
         "debuglevel": "info,SRVR=warn",
         "logging.file.disable": "true",

@@ -4,7 +4,9 @@ Where the simulated network is known to differ from LND 0.21.3, so that no test 
 - it never splits a payment: more than one channel holds is NO_ROUTE (LND tries parts), and its invoices
   have the features 8 and 14 only (LND's have 17 and 25 too);
 - an estimate goes by the announced capacities, and no failure is remembered (LND: mission control);
-- whoever opens a channel pays no commitment fee, dust is as safe as anything, and no channel is ever closed;
+- whoever opens a channel pays no commitment fee, and dust is as safe as anything;
+- a channel that counts as closed, since the chain has ended an HTLC of it, lives on; and what ends on the chain ends
+  within a block, so nothing is on its way;
 - a memo of 640 to 1,024 bytes is Refused; LND cannot write it either, but says so in words that our table does not
   know, which is LightningUnavailable;
 - an estimate to oneself is None; LND finds a way round.

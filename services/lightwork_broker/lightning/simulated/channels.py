@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from lightwork_broker.lightning.closures import HtlcEnd
 from lightwork_broker.lightning.ports import PayoutFailure
 from lightwork_contracts.ids import PaymentHash
 from lightwork_contracts.money import Msat
@@ -42,6 +43,7 @@ class Htlc:
     """Money on its way through one channel, from `sender` to `receiver`, until it is settled or fails.
 
     `ending` is what the receiver has decided and the sender has not heard yet, because one of them is away.
+    `on_chain` is how it ended on the chain; None if it did not.
     """
 
     number: int
@@ -53,6 +55,7 @@ class Htlc:
     expiry_height: int
     upstream: Htlc | None = None
     ending: Ending | None = None
+    on_chain: HtlcEnd | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,9 @@ class Channel:
     policies: dict[str, Policy]
     announced: bool = True
     htlcs: dict[int, Htlc] = field(default_factory=dict[int, Htlc])
+    on_chain: list[Htlc] = field(default_factory=list[Htlc])
+    """Those that ended on the chain; a real channel would have been closed for the first of them."""
+    closed_at: int | None = None
 
     def peer_of(self, node: str) -> str:
         return self.ends[1] if node == self.ends[0] else self.ends[0]
@@ -113,6 +119,12 @@ class Channel:
         """End the HTLC: the amount goes to `to`, one of the two ends."""
         del self.htlcs[htlc.number]
         self.balances[to] += htlc.amount_msat
+
+    def end_on_chain(self, htlc: Htlc, end: HtlcEnd, *, height: int) -> None:
+        """Note that the chain decides this HTLC; who has its money then is for `release`."""
+        htlc.on_chain = end
+        self.on_chain.append(htlc)
+        self.closed_at = height if self.closed_at is None else self.closed_at
 
     @property
     def is_whole(self) -> bool:

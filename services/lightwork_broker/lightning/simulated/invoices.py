@@ -47,6 +47,8 @@ class Invoice:
     state: InvoiceState = InvoiceState.OPEN
     accepted_msat: int = 0
     htlcs: list[Htlc] = field(default_factory=list[Htlc])
+    accepted: list[Htlc] = field(default_factory=list[Htlc])
+    """All that were ever accepted; `htlcs` are those that wait."""
 
     def refuses(self, htlc: Htlc, *, payment_secret: str, height: int, now: float) -> bool:
         """Say whether the HTLC goes back; the payer hears "incorrect payment details" whatever the reason.
@@ -65,6 +67,7 @@ class Invoice:
 
     def accept(self, htlc: Htlc) -> None:
         self.htlcs.append(htlc)
+        self.accepted.append(htlc)
         self.accepted_msat = htlc.amount_msat
         self.state = InvoiceState.ACCEPTED
 

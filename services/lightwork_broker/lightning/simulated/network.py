@@ -25,7 +25,7 @@ class SimulatedNetwork:
 
     The same seed and the same calls give the same keys, invoices and preimages; without a seed they are random.
     Node names are for people: they are not on the wire. Differences to LND: payments are never split, mission
-    control forgets, commitment fees are nothing, and no channel is ever closed.
+    control forgets, commitment fees are nothing, and a channel lives on when the chain has ended an HTLC of it.
     """
 
     def __init__(

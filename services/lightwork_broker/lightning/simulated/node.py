@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from lightwork_broker.lightning.ports import Allowance, ChannelSlots, NodeId, NodeSummary
 from lightwork_broker.lightning.simulated.channels import SLOTS
 from lightwork_broker.lightning.simulated.connection import Connection
+from lightwork_broker.lightning.simulated.node_closures import SimulatedClosures
 from lightwork_broker.lightning.simulated.node_invoices import SimulatedInvoices
 from lightwork_broker.lightning.simulated.node_payouts import SimulatedPayouts
 from lightwork_broker.lightning.simulated.node_state import NodeState
@@ -17,7 +18,7 @@ from lightwork_contracts.money import Msat
 VERSION = "simulated, after LND 0.21.3"
 
 
-class SimulatedNode(SimulatedInvoices, SimulatedPayouts):
+class SimulatedNode(SimulatedInvoices, SimulatedPayouts, SimulatedClosures):
     """One connection to a node of a `SimulatedNetwork`; the node itself lives in the network."""
 
     def __init__(self, connection: Connection) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from lightwork_broker.lightning.closures import HtlcEnd
 from lightwork_broker.lightning.ports import InvoiceState, NodeId, PayoutFailure, PayoutStatus
 from lightwork_broker.lightning.preimage import Preimage
 from lightwork_broker.lightning.simulated.channels import Channel, Ending, Htlc, Policy
@@ -214,8 +215,10 @@ class Switchboard:
 
     def _on_chain(self, htlc: Htlc) -> None:
         if htlc.ending is not None and htlc.ending.preimage is not None and self.nodes[htlc.receiver].serves:
+            htlc.channel.end_on_chain(htlc, HtlcEnd.TAKEN, height=self.height)
             self._conclude(htlc, htlc.ending)
         elif self.nodes[htlc.sender].serves:
+            htlc.channel.end_on_chain(htlc, HtlcEnd.RETURNED, height=self.height)
             self._conclude(htlc, Ending(failure=PayoutFailure.TIMEOUT))
 
     def mine(self) -> int:

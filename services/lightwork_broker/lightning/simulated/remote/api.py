@@ -15,6 +15,7 @@ from fastapi.routing import APIRoute
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from lightwork_broker.errors import NotFound, RequestInvalid
+from lightwork_broker.lightning.closures import ClosedHtlc, Closure
 from lightwork_broker.lightning.errors import LightningError
 from lightwork_broker.lightning.ports import (
     ChannelSlots,
@@ -57,6 +58,8 @@ METHODS: Final = (
     "local_balance_msat",
     "channel_slots",
     "blocks",
+    "closures",
+    "closed_htlcs",
 )
 """The calls that a fault can strike: `wait` is made of `track`, and `lookup_invoice` is `lookup`."""
 
@@ -226,6 +229,16 @@ async def local_balance_msat(node: Node) -> wire.Balance:
 async def blocks(node: Node) -> AsyncGenerator[ServerSentEvent]:
     async for event in _told(wire.BLOCK, node.blocks()):
         yield event
+
+
+@port.post("/closures")
+async def closures(node: Node) -> tuple[Closure, ...]:
+    return await node.closures()
+
+
+@port.post("/closed_htlcs")
+async def closed_htlcs(node: Node, body: wire.AboutHash) -> tuple[ClosedHtlc, ...]:
+    return await node.closed_htlcs(body.payment_hash)
 
 
 # --- the network ------------------------------------------------------------------------------------------

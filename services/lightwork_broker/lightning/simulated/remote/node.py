@@ -12,6 +12,7 @@ from urllib.parse import quote
 import httpx2
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from lightwork_broker.lightning.closures import ClosedHtlc, Closure
 from lightwork_broker.lightning.errors import InvoiceNotFound, LightningUnavailable, Refused
 from lightwork_broker.lightning.ports import (
     Allowance,
@@ -45,6 +46,8 @@ HOLDS: TypeAdapter[tuple[HoldInvoice, ...]] = TypeAdapter(tuple[HoldInvoice, ...
 SENT: TypeAdapter[tuple[SentPayment, ...]] = TypeAdapter(tuple[SentPayment, ...])
 SUMMARY: TypeAdapter[NodeSummary] = TypeAdapter(NodeSummary)
 SLOTS: TypeAdapter[tuple[ChannelSlots, ...]] = TypeAdapter(tuple[ChannelSlots, ...])
+CLOSURES: TypeAdapter[tuple[Closure, ...]] = TypeAdapter(tuple[Closure, ...])
+CLOSED_HTLCS: TypeAdapter[tuple[ClosedHtlc, ...]] = TypeAdapter(tuple[ClosedHtlc, ...])
 CREATED: TypeAdapter[CreatedInvoice] = TypeAdapter(CreatedInvoice)
 ESTIMATE: TypeAdapter[RouteEstimate | None] = TypeAdapter(RouteEstimate | None)
 REQUEST, FOUND = TypeAdapter(wire.PaymentRequest), TypeAdapter(wire.Found)
@@ -202,6 +205,14 @@ class RemoteNode:
 
     def blocks(self) -> AsyncGenerator[int, None]:
         return self._stream("blocks", HEIGHT)
+
+    # --- Closures -----------------------------------------------------------------------------------------
+
+    async def closures(self) -> tuple[Closure, ...]:
+        return await self._call("closures", None, CLOSURES)
+
+    async def closed_htlcs(self, payment_hash: PaymentHash) -> tuple[ClosedHtlc, ...]:
+        return await self._call("closed_htlcs", wire.AboutHash(payment_hash=payment_hash), CLOSED_HTLCS)
 
     async def close(self) -> None:
         await self._client.aclose()

@@ -1,0 +1,149 @@
+"""What LND says of channels that were closed by force, and of single HTLCs that were in them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import grpc
+import grpc.aio
+
+from lightwork_broker.lightning.closures import ChannelNumber, ClosedHtlc, Closure, HtlcEnd
+from lightwork_broker.lightning.errors import InvoiceNotFound, PermissionMissing
+from lightwork_broker.lightning.lnd_connection import LndConnection
+from lightwork_broker.lightning.lnd_errors import translate
+from lightwork_broker.lightning.lnd_stubs import (
+    ChannelClose,
+    CloseTypeNumber,
+    ClosingChannel,
+    HtlcStateNumber,
+    Invoice,
+    InvoiceHtlc,
+    RequestName,
+    ResolutionOutcomeNumber,
+    ResolutionTypeNumber,
+    request,
+)
+from lightwork_contracts.ids import PaymentHash
+from lightwork_contracts.money import MSAT_PER_SAT, Msat
+
+NO_RECORD: Final = "store-final-htlc-resolutions"
+"""The setting that LND names, with the code UNAVAILABLE, when it keeps no record of single HTLCs."""
+
+BY_FORCE: Final = frozenset(
+    {CloseTypeNumber.LOCAL_FORCE, CloseTypeNumber.REMOTE_FORCE, CloseTypeNumber.BREACH}
+)
+BACK: Final = frozenset(
+    {ResolutionOutcomeNumber.TIMEOUT, ResolutionOutcomeNumber.ABANDONED, ResolutionOutcomeNumber.UNCLAIMED}
+)
+"""How LND says that it has not claimed an HTLC: its time was over, its invoice was cancelled, or others were faster."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Channels:
+    """The numbers of channels, by what can have become of the HTLCs in them."""
+
+    harmless: frozenset[ChannelNumber]
+    """Open, or closed by both ends together, which no HTLC outlives (BOLT 2: shutdown)."""
+    over: frozenset[ChannelNumber]
+    """Closed by force, with nothing on its way any more."""
+
+
+class LndClosures:
+    """The port `Closures` on one LND."""
+
+    def __init__(self, connection: LndConnection) -> None:
+        self._connection = connection
+        self._channels: tuple[float, _Channels] | None = None
+
+    async def closures(self) -> tuple[Closure, ...]:
+        closed = await self._closed()
+        reply = await self._connection.call(
+            lambda stubs: stubs.lightning.PendingChannels, request(RequestName.PENDING_CHANNELS)
+        )
+        going = (*reply.waiting_close_channels, *reply.pending_force_closing_channels)
+        return (*map(closing, going), *(closure_of(one) for one in closed if one.close_type in BY_FORCE))
+
+    async def closed_htlcs(self, payment_hash: PaymentHash) -> tuple[ClosedHtlc, ...]:
+        message = request(RequestName.LOOKUP, payment_hash=bytes.fromhex(payment_hash))
+        try:
+            found: Invoice = await self._connection.call(
+                lambda stubs: stubs.invoices.LookupInvoiceV2, message
+            )
+        except InvoiceNotFound:
+            return ()
+        channels = await self._known_channels()
+        asked = [htlc for htlc in found.htlcs if htlc.chan_id not in channels.harmless]
+        return tuple([await self._closed_htlc(htlc, channels) for htlc in asked])
+
+    async def _closed_htlc(self, htlc: InvoiceHtlc, channels: _Channels) -> ClosedHtlc:
+        return ClosedHtlc(
+            channel=htlc.chan_id,
+            amount_msat=Msat(htlc.amt_msat),
+            is_settled=htlc.state == HtlcStateNumber.SETTLED,
+            end=await self._end(htlc, is_over=htlc.chan_id in channels.over),
+        )
+
+    async def _end(self, htlc: InvoiceHtlc, *, is_over: bool) -> HtlcEnd:
+        message = request(RequestName.HTLC_RESOLUTION, chan_id=htlc.chan_id, htlc_index=htlc.htlc_index)
+        try:
+            told = await self._connection.raw_call(
+                lambda stubs: stubs.lightning.LookupHtlcResolution, message
+            )
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                return HtlcEnd.UNTOLD if is_over else HtlcEnd.WAITING
+            if error.code() is grpc.StatusCode.UNAVAILABLE and NO_RECORD in (error.details() or ""):
+                return HtlcEnd.UNTOLD
+            failure = translate(error)
+        else:
+            return HtlcEnd.TAKEN if told.settled else HtlcEnd.RETURNED
+        if isinstance(failure, PermissionMissing):
+            return HtlcEnd.UNTOLD
+        raise failure
+
+    async def _known_channels(self) -> _Channels:
+        """Return which channels are open or closed; a look may be a second old."""
+        now = asyncio.get_running_loop().time()
+        if self._channels is None or now - self._channels[0] >= self._connection.settings.summary_seconds:
+            # First the open ones: a channel that closes meanwhile is then missing in neither.
+            reply = await self._connection.call(
+                lambda stubs: stubs.lightning.ListChannels, request(RequestName.LIST_CHANNELS)
+            )
+            closed = await self._closed()
+            together = (one.chan_id for one in closed if one.close_type not in BY_FORCE)
+            known = _Channels(
+                harmless=frozenset((*(one.chan_id for one in reply.channels), *together)),
+                over=frozenset(one.chan_id for one in closed),
+            )
+            self._channels = (now, known)
+        return self._channels[1]
+
+    async def _closed(self) -> Iterable[ChannelClose]:
+        reply = await self._connection.call(
+            lambda stubs: stubs.lightning.ClosedChannels, request(RequestName.CLOSED_CHANNELS)
+        )
+        return reply.channels
+
+
+def closing(channel: ClosingChannel) -> Closure:
+    """Return a channel whose money is on its way on the chain."""
+    return Closure(point=channel.channel.channel_point, limbo_msat=Msat(channel.limbo_balance * MSAT_PER_SAT))
+
+
+def closure_of(close: ChannelClose) -> Closure:
+    """Return a channel of which nothing is on its way any more."""
+    incoming = [one for one in close.resolutions if one.resolution_type == ResolutionTypeNumber.INCOMING_HTLC]
+
+    def amounts(*outcomes: int) -> tuple[int, ...]:
+        return tuple(sorted(one.amount_sat for one in incoming if one.outcome in outcomes))
+
+    return Closure(
+        point=close.channel_point,
+        channel=close.chan_id,
+        height=close.close_height,
+        taken_sat=amounts(ResolutionOutcomeNumber.CLAIMED),
+        returned_sat=amounts(*BACK),
+    )
