@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lightwork_broker.accounts import store as withdrawals
 from lightwork_broker.accounts.store import Withdrawal
+from lightwork_broker.chain_audit import OnChain
 from lightwork_broker.db.engine import Database
 from lightwork_broker.escrow import store as escrows
 from lightwork_broker.escrow.machine import EscrowState
@@ -35,17 +36,23 @@ class Audit:
     withdrawals_stopped: str | None = None
     """Why no withdrawal is taken on, until the operator acknowledges it."""
     node: NodeMoney | None = None
+    doubts: tuple[str, ...] = ()
+    """What the node does not say clearly enough to be a breach."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeMoney:
     """What the node has, against the books. Msat.
 
-    `outside_msat` is by how much the channels differ from what they held at the start and the books explain since:
-    channels that were opened or closed, and payments that are not the broker's. None if the start was not recorded.
+    `outside_msat` is by how much the channels, with what is on its way out of them on the chain, differ from what they
+    held at the start and the books explain since: channels that were opened or closed, and payments that are not the
+    broker's. None if the start was not recorded. `limbo_msat` is what is on its way on the chain out of `closing`
+    channels; None if we may not ask.
     """
 
     channels_msat: int
+    limbo_msat: int | None
+    closing: int
     outside_msat: int | None
     owed_msat: int
     held_msat: int
@@ -124,9 +131,11 @@ async def compare_with_node(database: Database, node: LightningNode, *, since: f
 
 
 async def compare_money(
-    database: Database, node: LightningNode, *, owner: Pubkey
+    database: Database, node: LightningNode, *, owner: Pubkey, chain: OnChain
 ) -> tuple[NodeMoney, list[str]]:
     """Compare the channels and the payments that wait with the books; return both, and what is wrong.
+
+    `chain` is what is on its way on the chain: a channel that is being closed is no hole.
 
     While jobs are under way the figures are of slightly different moments; at rest they are exact.
 
@@ -141,9 +150,12 @@ async def compare_money(
     owed = -sum(
         amount for account, amount in balances.items() if account.startswith(("balance:", "withdrawal:"))
     )
+    ours = channels + (chain.limbo_msat or 0)
     money = NodeMoney(
         channels_msat=channels,
-        outside_msat=None if opening is None else channels - opening - balances.get(NODE, 0),
+        limbo_msat=chain.limbo_msat,
+        closing=chain.channels,
+        outside_msat=None if opening is None else ours - opening - balances.get(NODE, 0),
         owed_msat=owed,
         held_msat=sum(hold.accepted_msat for hold in holds),
         holds=len(holds),
@@ -152,8 +164,8 @@ async def compare_money(
         f"the node holds {hold.accepted_msat} msat for {hold.memo!r} ({hold.state}), of which the books know nothing"
         for hold in orphans
     ]
-    if owed > channels:
-        breaches.append(f"agents are owed {owed} msat, and the node's channels hold {channels} msat")
+    if owed > ours:
+        breaches.append(f"agents are owed {owed} msat, and the node's channels hold {ours} msat")
     return money, breaches
 
 

@@ -24,12 +24,14 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 from uvicorn.loops.auto import auto_loop_factory
 
 from lightwork_broker import audit as audits
 from lightwork_broker import keys, watchdog
 from lightwork_broker.app import create_app
+from lightwork_broker.audit_report import print_report
+from lightwork_broker.chain_audit import ChainAudit
+from lightwork_broker.chain_rules import Finding
 from lightwork_broker.clock import SystemClock
 from lightwork_broker.db.engine import Database, DatabaseUnavailable
 from lightwork_broker.db.place import DriverMissing, migrate, open_database, require_driver
@@ -325,49 +327,30 @@ def audit(
     if as_json:
         typer.echo(json.dumps(asdict(report)))
     else:
-        table = Table("account", "balance", title="The broker's books")
-        for account, amount in report.balances.items():
-            table.add_row(account, format_msat(amount))
-        out.print(table)
-        out.print(f"{report.unfinished} escrows are not at their end, {report.unknown} of them unknown")
-        if report.node is not None:
-            out.print(_node_table(report.node))
-        for breach in report.breaches:
-            out.print(f"[red]breach[/]: {escape(breach)}")
-        if report.withdrawals_stopped is not None:
-            out.print(
-                f"[red]withdrawals are stopped[/]: {escape(report.withdrawals_stopped)}; "
-                "look into it, then let them go on with --acknowledge"
-            )
+        print_report(report, out)
     raise typer.Exit(Exit.BREACH if report.breaches or report.withdrawals_stopped else Exit.OK)
-
-
-def _node_table(money: audits.NodeMoney) -> Table:
-    table = Table("", "", title="The broker's node", show_header=False)
-    table.add_row("its channels hold", format_msat(money.channels_msat))
-    outside = "not known: the start was not recorded" if money.outside_msat is None else None
-    table.add_row("of it not explained by the books", outside or format_msat(money.outside_msat or 0))
-    table.add_row("owed to agents", format_msat(money.owed_msat))
-    table.add_row(f"held for {money.holds} jobs", format_msat(money.held_msat))
-    return table
 
 
 async def _audit(settings: BrokerSettings, *, with_node: bool, acknowledge: bool) -> audits.Audit:
     async with _books(settings) as database:
         report = await audits.audit(database)
+        findings: tuple[Finding, ...] = ()
         if with_node:
             node = _open_node(settings)
             try:
                 seen = await audits.compare_with_node(database, node)
                 owner = keys.load_or_create(settings.directory() / "broker.key").public
-                money, more = await audits.compare_money(database, node, owner=owner)
+                chain = await ChainAudit(database, node).look()
+                money, more = await audits.compare_money(database, node, owner=owner, chain=chain)
             finally:
                 await node.close()
             if seen.unanswered:
                 raise LightningUnavailable(f"it says nothing of {seen.unanswered} payments")
-            report = replace(report, breaches=(*report.breaches, *seen.breaches, *more), node=money)
+            findings = chain.findings
+            breaches = (*report.breaches, *seen.breaches, *more, *(found.text for found in findings))
+            report = replace(report, breaches=breaches, node=money, doubts=chain.doubts)
         if acknowledge:
-            await watchdog.acknowledge(database, now=SystemClock().now())
+            await watchdog.acknowledge(database, now=SystemClock().now(), findings=findings)
         return report
 
 

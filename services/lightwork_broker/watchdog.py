@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import structlog
 
 from lightwork_broker.accounts import store as withdrawals
 from lightwork_broker.audit import audit, compare_with_node
+from lightwork_broker.chain_audit import ChainAudit, book_findings
+from lightwork_broker.chain_rules import Finding
 from lightwork_broker.clock import Clock
 from lightwork_broker.db.engine import Database
 from lightwork_broker.ledger import store as ledger
@@ -34,6 +37,9 @@ class Watchdog:
         self._clock = clock
         self._gate = gate
         self._seconds = seconds
+        self._chain = ChainAudit(database, node)
+        self._chain_is_told = True
+        self._doubts: frozenset[str] = frozenset()
 
     async def look(self) -> tuple[str, ...]:
         """Look once; return what is wrong. A node that gives no answer is no breach, and heals none.
@@ -48,14 +54,8 @@ class Watchdog:
         compared = mark.compared_until if mark.compared_until <= begun else begun - FIRST_SECONDS
         since = min(compared, mark.breached_since or compared)
         breaches = list((await audit(self._database)).breaches)
-        complete = False
-        try:
-            seen = await compare_with_node(self._database, self._node, since=since)
-        except LightningError as error:
-            log.warning("watchdog.node_unavailable", cause=type(error).__name__)
-        else:
-            breaches += seen.breaches
-            complete = not seen.unanswered
+        seen, complete = await self._ask(since=since)
+        breaches += seen
         if breaches:
             self._gate.close("; ".join(breaches[:3]))
         elif complete:
@@ -72,6 +72,37 @@ class Watchdog:
             await ledger.set_watch_mark(tx, ledger.WatchMark(until, breached_since))
         return tuple(breaches)
 
+    async def _ask(self, *, since: float) -> tuple[list[str], bool]:
+        """Return what the node says otherwise, and whether it has answered everything."""
+        breaches: list[str] = []
+        complete = True
+        try:
+            seen = await compare_with_node(self._database, self._node, since=since)
+            breaches += seen.breaches
+            complete = not seen.unanswered
+        except LightningError as error:
+            complete = False
+            log.warning("watchdog.node_unavailable", cause=type(error).__name__)
+        try:
+            breaches += await self._look_at_the_chain()
+        except LightningError as error:
+            complete = False
+            log.warning("watchdog.chain_unavailable", cause=type(error).__name__)
+        return breaches, complete
+
+    async def _look_at_the_chain(self) -> list[str]:
+        """Return where the chain says otherwise; what cannot be asked or told is no breach, and is said once."""
+        chain = await self._chain.look()
+        if chain.limbo_msat is None and self._chain_is_told:
+            log.warning(
+                "watchdog.chain_not_compared", missing="ClosedChannels, PendingChannels, ListChannels"
+            )
+        self._chain_is_told = chain.limbo_msat is not None
+        for doubt in sorted(frozenset(chain.doubts) - self._doubts):
+            log.warning("watchdog.chain_not_clear", what=doubt)
+        self._doubts = frozenset(chain.doubts)
+        return [found.text for found in chain.findings]
+
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
@@ -79,8 +110,12 @@ class Watchdog:
             await self.look()
 
 
-async def acknowledge(database: Database, *, now: float) -> None:
-    """Let what was found so far be known: from now on only what ends later is compared, and withdrawals go on."""
+async def acknowledge(database: Database, *, now: float, findings: Sequence[Finding] = ()) -> None:
+    """Let what was found so far be known: from now on only what ends later is compared, and withdrawals go on.
+
+    What the chain says otherwise is booked, so that the books say the same from then on.
+    """
+    await book_findings(database, findings, now=int(now))
     async with database.write() as tx:
         await withdrawals.resume(tx)
         await ledger.set_watch_mark(tx, ledger.WatchMark(now))

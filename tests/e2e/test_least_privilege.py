@@ -33,6 +33,11 @@ pytestmark = pytest.mark.regtest
 OF_WHO_OWES = frozenset({"/lnrpc.Lightning/ListPayments"})
 """What only a broker that owes agents something asks, at its start; test_lnd_connection makes this call."""
 
+OF_CLOSED_CHANNELS = frozenset({"/lnrpc.Lightning/LookupHtlcResolution"})
+"""What is asked only when a channel was closed; the brokers of test_closed_channels have no other macaroon for it."""
+
+OF_THE_CHAIN = OF_CLOSED_CHANNELS | {"/lnrpc.Lightning/ClosedChannels", "/lnrpc.Lightning/PendingChannels"}
+
 
 class Anything(BaseModel):
     """Whatever LND answers."""
@@ -87,6 +92,7 @@ async def test_a_broker_makes_all_the_calls_that_it_may_make_and_no_others(
     async def all_made() -> bool:
         # The running configuration is asked for once, by the first look at the node.
         made = set(calls.read_text().splitlines()) | (set(WISHED) & set(known_at_start)) | OF_WHO_OWES
+        made |= OF_CLOSED_CHANNELS
         assert made <= set(PERMISSIONS), f"not allowed for: {made - set(PERMISSIONS)}"
         return made == set(PERMISSIONS)
 
@@ -136,6 +142,26 @@ async def test_the_brokers_own_macaroon_allows_what_is_needed_and_the_admins_is_
     assert "macaroon_too_powerful" in broker.log_text()
     assert "BakeMacaroon" in broker.log_text()
     assert "lncli bakemacaroon" in broker.log_text()
+
+
+async def test_a_macaroon_that_may_not_ask_of_the_chain_is_enough_and_the_audit_says_what_it_does_not_know(
+    network: Network, tmp_path: Path
+) -> None:
+    file = tmp_path / "older.macaroon"
+    bake(network, file, uris=tuple(uri for uri in PERMISSIONS if uri not in OF_THE_CHAIN))
+    settings = {"lnd_macaroon": str(file), "watchdog_seconds": 0.2}
+    broker = BrokerProcess(network, folder=tmp_path, settings=settings)
+    await broker.start()
+    audited = await broker.command("audit", "--node")
+
+    async def said() -> bool:
+        return "watchdog.chain_not_compared" in broker.log_text()
+
+    await until(said, what="the watchdog says that it cannot compare with the chain")
+    await broker.stop()
+    assert audited.returncode == 0, audited.stdout + audited.stderr
+    assert "not known: no permission" in audited.stdout
+    assert "payouts.stopped" not in broker.log_text()
 
 
 async def test_a_node_that_is_away_has_not_refused_anything(network: Network, tmp_path: Path) -> None:

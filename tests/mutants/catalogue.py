@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from mutants.at_the_border import AT_THE_BORDER
 from mutants.in_accounts import IN_ACCOUNTS
+from mutants.in_closures import IN_CLOSURES
 from mutants.in_escrow import IN_ESCROW
 from mutants.in_jobs import IN_JOBS
 from mutants.in_ledger import IN_LEDGER
@@ -24,6 +25,7 @@ CATALOGUE: tuple[Mutation, ...] = (
     *IN_ESCROW,
     *IN_PAYOUT,
     *IN_RECOVERY,
+    *IN_CLOSURES,
     *IN_ACCOUNTS,
     *IN_JOBS,
     *IN_MARKET,

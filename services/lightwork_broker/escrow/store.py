@@ -339,6 +339,12 @@ async def ended(tx: Transaction, *, since: float) -> list[Escrow]:
     return [_read(row) for row in await tx.all(sa.select(_escrow).where(clause))]
 
 
+async def expiring(tx: Transaction, spans: Sequence[tuple[int, int]]) -> list[Escrow]:
+    """Return every escrow whose lowest HTLC expired, or will, at a height within one of the spans, ends included."""
+    within = [_escrow.c.min_expiry_height.between(lowest, highest) for lowest, highest in spans]
+    return [_read(row) for row in await tx.all(sa.select(_escrow).where(sa.or_(sa.false(), *within)))]
+
+
 async def history(tx: Transaction, escrow_id: JobId) -> Sequence[Row]:
     """Return the escrow's log, oldest first."""
     return await tx.all(sa.select(_event).where(_event.c.escrow_id == escrow_id).order_by(_event.c.seq))

@@ -146,3 +146,16 @@ def loss_posting(job_id: JobId, *, spent_msat: int) -> Posting:
         cause=f"the buyer's HTLC for {job_id} was gone before it could be settled",
         entries=(Entry(LOSSES, spent_msat), Entry(escrow_account(job_id), -spent_msat)),
     )
+
+
+ON_CHAIN = "chain:"
+"""How the keys of postings begin that follow the chain where it says otherwise than a settled or cancelled invoice."""
+
+
+def chain_posting(subject: str, *, lost_msat: int, booked_msat: int) -> Posting:
+    """The chain gave back what was booked as taken; below zero the reverse. `booked_msat` was booked of it before."""
+    return Posting(
+        key=f"{ON_CHAIN}{subject}={booked_msat + lost_msat}",
+        cause=f"what became on the chain of {subject}",
+        entries=(Entry(LOSSES, lost_msat), Entry(NODE, -lost_msat)),
+    )

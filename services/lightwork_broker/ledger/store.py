@@ -9,7 +9,7 @@ from sqlmodel import Field, SQLModel
 
 from lightwork_broker.db.engine import Transaction, table_of
 from lightwork_broker.errors import LightningDown
-from lightwork_broker.ledger.rules import Posting
+from lightwork_broker.ledger.rules import LOSSES, ON_CHAIN, Posting
 from lightwork_contracts.ids import PaymentHash
 
 
@@ -131,6 +131,20 @@ async def balances(tx: Transaction) -> dict[str, int]:
         sa.select(_entries.c.account, total).group_by(_entries.c.account).order_by(_entries.c.account)
     )
     return {row["account"]: int(row["total"]) for row in rows if row["total"]}
+
+
+async def booked_on_chain(tx: Transaction) -> dict[str, int]:
+    """Return what was booked as lost on the chain, in msat, by subject; below zero what was found there."""
+    rows = await tx.all(
+        sa.select(_transactions.c.key, _entries.c.amount_msat)
+        .join(_entries, _transactions.c.id == _entries.c.transaction_id)
+        .where(_transactions.c.key.startswith(ON_CHAIN), _entries.c.account == LOSSES)
+    )
+    booked: dict[str, int] = {}
+    for row in rows:
+        subject = str(row["key"]).removeprefix(ON_CHAIN).rpartition("=")[0]
+        booked[subject] = booked.get(subject, 0) + int(row["amount_msat"])
+    return booked
 
 
 @dataclass(frozen=True, slots=True)

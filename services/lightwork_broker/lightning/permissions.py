@@ -20,13 +20,17 @@ NEEDED: Final = (
 
 WISHED: Final = (
     "/lnrpc.Lightning/ChannelBalance",
+    "/lnrpc.Lightning/ClosedChannels",
     "/lnrpc.Lightning/GetDebugInfo",
     "/lnrpc.Lightning/ListChannels",
     "/lnrpc.Lightning/ListInvoices",
     "/lnrpc.Lightning/ListPayments",
+    "/lnrpc.Lightning/LookupHtlcResolution",
+    "/lnrpc.Lightning/PendingChannels",
 )
-"""What a broker can do without: comparing its books with the channels, reading the running `invoices.holdexpirydelta`,
-seeing how full the channels are, and finding what came in or went out that its database forgot."""
+"""What a broker can do without: comparing its books with the channels, and with the chain where channels were closed;
+reading the running `invoices.holdexpirydelta`, seeing how full the channels are, and finding what came in or went out
+that its database forgot."""
 
 PERMISSIONS: Final = (*NEEDED, *WISHED)
 """All that a broker's macaroon is for."""

@@ -1,0 +1,63 @@
+"""Mistakes in comparing the books with what the chain made of channels that were closed."""
+
+from __future__ import annotations
+
+from mutants.mutation import BROKER, UNIT, Mutation
+
+AUDIT = f"{BROKER}/chain_audit.py"
+RULES = f"{BROKER}/chain_rules.py"
+AUDITING = f"{UNIT}/test_chain_audit.py"
+JUDGING = f"{UNIT}/test_chain_rules.py"
+
+IN_CLOSURES = (
+    Mutation(
+        name="the watchdog looks at the chain and says nothing",
+        file=f"{BROKER}/watchdog.py",
+        old="            breaches += await self._look_at_the_chain()\n",
+        new="            await self._look_at_the_chain()\n",
+        breaks=("I10",),
+        caught_by=f"{AUDITING}::test_the_watchdog_stops_payouts_for_what_a_payer_took_back_long_after_its_job_was_over"
+        "[sqlite]",
+    ),
+    Mutation(
+        name="an invoice that is settled is believed whatever the chain says",
+        file=RULES,
+        old="if self.counts(one) and one.end is HtlcEnd.RETURNED)",
+        new="if not self.counts(one) and one.end is HtlcEnd.RETURNED)",
+        breaks=("I10",),
+        caught_by=f"{JUDGING}::test_a_settled_job_whose_htlc_went_back_on_the_chain_is_a_loss_of_that_amount",
+    ),
+    Mutation(
+        name="jobs that were cancelled explain nothing of what went back",
+        file=RULES,
+        old="                    explained += 1\n",
+        new="                    pass\n",
+        breaks=("I10",),
+        caught_by=f"{JUDGING}::"
+        "test_without_a_record_a_job_that_was_cancelled_explains_what_went_back_but_that_is_not_certain",
+    ),
+    Mutation(
+        name="what the node could not tell yet is never asked again",
+        file=AUDIT,
+        old="for one in asked if not can_change(one, closures)}",
+        new="for one in asked}",
+        breaks=("I10",),
+        caught_by=f"{AUDITING}::test_an_htlc_without_an_end_is_asked_about_until_it_has_one[sqlite]",
+    ),
+    Mutation(
+        name="a channel that closes makes nobody ask again",
+        file=AUDIT,
+        old="            self._known.clear()\n",
+        new="",
+        breaks=("I10",),
+        caught_by=f"{AUDITING}::test_a_second_loss_in_the_same_channel_is_found_by_one_who_has_looked_before[sqlite]",
+    ),
+    Mutation(
+        name="what is booked is booked again",
+        file=f"{BROKER}/ledger/rules.py",
+        old='        key=f"{ON_CHAIN}{subject}={booked_msat + lost_msat}",\n',
+        new='        key=f"{ON_CHAIN}{subject}={lost_msat}",\n',
+        breaks=("I6",),
+        caught_by=f"{JUDGING}::test_two_losses_of_one_amount_are_two_postings",
+    ),
+)
