@@ -138,10 +138,12 @@ async def build(
     clock: Clock,
     database: Database | None = None,
     steady: Steady | None = None,
+    outgoing: Outgoing | None = None,
 ) -> Rooms:
     """Build the rooms in the order in which they may know each other, on a migrated database.
 
-    Without a `database`, which is migrated already, the one of the settings is opened.
+    Without a `database`, which is migrated already, the one of the settings is opened; without `outgoing`, webhooks
+    are sent as the settings say.
 
     Raises:
         LightningUnavailable: the node gives no answer.
@@ -294,7 +296,7 @@ async def build(
             database=database,
             clock=clock,
             ids=ids,
-            outgoing=Outgoing(private=settings.webhooks_private),
+            outgoing=outgoing or Outgoing(private=settings.webhooks_private),
             private=settings.webhooks_private,
         ),
         gate=gate,
@@ -312,6 +314,7 @@ def create_app(
     clock: Clock | None = None,
     database: Database | None = None,
     steady: Steady | None = None,
+    outgoing: Outgoing | None = None,
 ) -> FastAPI:
     """Return the broker as an ASGI application. It recovers what was unfinished before it serves.
 
@@ -322,7 +325,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        rooms = await build(settings, node, clock=time, database=database, steady=steady)
+        rooms = await build(settings, node, clock=time, database=database, steady=steady, outgoing=outgoing)
         for name in (
             "info",
             "signals",

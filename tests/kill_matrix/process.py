@@ -19,6 +19,7 @@ from lightwork_broker.errors import LightningDown
 from lightwork_broker.lightning.errors import LightningError
 from lightwork_broker.lightning.ports import LightningNode
 from lightwork_broker.settings import BrokerSettings
+from lightwork_broker.webhooks.outgoing import Outgoing
 
 T = TypeVar("T")
 
@@ -42,6 +43,7 @@ class Process:
         steps: Steps,
         path: Path,
         clock: Clock | None = None,
+        outgoing: Callable[[Life], Outgoing] | None = None,
     ) -> None:
         self.life = Life(steps)
         self.failure: BaseException | None = None
@@ -56,6 +58,7 @@ class Process:
             clock=clock or LoopTime(),
             database=self._database,
             steady=asyncio.get_running_loop().time,
+            outgoing=None if outgoing is None else outgoing(self.life),
         )
         self._tasks: set[asyncio.Task[Any]] = set()
         self._context = contextvars.copy_context()

@@ -11,6 +11,7 @@ from market_machine.world import BUYERS, SELLERS, World
 
 from lightwork_broker.ledger.rules import LOSSES, NODE
 from lightwork_broker.lightning.ports import PayoutStatus
+from lightwork_broker.webhooks.service import LAST_RETRY_SECONDS
 from lightwork_contracts.ids import PaymentHash
 
 ROUNDS = 120
@@ -18,6 +19,7 @@ ROUND_SECONDS = 120.0
 SOON_BLOCKS, LATER_BLOCKS = 1, 12
 SOON_ROUNDS = 12
 """So long the blocks come slowly; then faster, since only the chain can end what is left."""
+POST_ROUNDS = 60
 UNFINISHED = (
     "SELECT escrow.state || ', job ' || job.status AS what FROM escrow JOIN job USING (id) "
     "WHERE escrow.state NOT IN ('settled', 'canceled', 'returned', 'lost') "
@@ -49,6 +51,7 @@ async def bring_to_end(
         checks.breach(f"I38 nothing ends what is left: {left}")
     await nature.wait(world, 30)
     _settle_accounts(world, checks)
+    await _deliver_the_post(world, checks)
 
 
 async def _heal(world: World) -> None:
@@ -58,6 +61,7 @@ async def _heal(world: World) -> None:
     for state in world.network.states():
         nature.node(world, state.name, "start")
     world.network.flow("road")
+    world.office.heal()
     await world.house.bury()
 
 
@@ -82,6 +86,16 @@ async def _do_their_part(world: World, turn: int) -> None:
             await trading.work(world, job, way="deliver")
         elif job["status"] in ("delivered", "disputed"):
             await trading.decide(world, job, release=turn % 2 == 0)
+
+
+async def _deliver_the_post(world: World, checks: Checks) -> None:
+    """Whatever happened to broker and receivers, each event arrives in the end, unless the webhook was given up."""
+    for _ in range(POST_ROUNDS):
+        if not world.office.late():
+            return
+        await let_pass(LAST_RETRY_SECONDS / POST_ROUNDS * 2, stride=10)
+    for owed in world.office.late():
+        checks.breach(f"never sent: {owed}")
 
 
 def _settle_accounts(world: World, checks: Checks) -> None:

@@ -12,15 +12,16 @@ from typing import Any
 
 from kill_matrix.process import Gone, Process
 from kill_matrix.steps import Kind, Moment, Step, Steps
-from kill_matrix.watched import AnswerLost, Killed
+from kill_matrix.watched import AnswerLost, Killed, Life
 from market_machine.clocks import WallClock
 
 from lightwork_broker.escrow.reconcile import RecoveryFailed
 from lightwork_broker.lightning.errors import LightningError
 from lightwork_broker.lightning.ports import LightningNode
 from lightwork_broker.settings import BrokerSettings
+from lightwork_broker.webhooks.outgoing import Outgoing
 
-MEMORY = ("SELECT id FROM job ORDER BY id", "SELECT id FROM withdrawal ORDER BY id")
+MEMORY = tuple(f"SELECT id FROM {table} ORDER BY id" for table in ("job", "withdrawal", "webhook"))
 """What an older database must not have forgotten: a broker that never heard of a job is another promise."""
 
 
@@ -58,6 +59,7 @@ class House:
     settings: BrokerSettings
     clock: WallClock
     books: Books
+    outgoing: Callable[[Life], Outgoing]
     process: Process | None = None
     breaches: list[str] = field(default_factory=list[str])
     starts: int = 0
@@ -81,7 +83,12 @@ class House:
             return True
         self._steps = Steps(now=self.clock.now, counting=True)
         self.process = Process(
-            self.node(), settings=self.settings, steps=self._steps, path=self.path, clock=self.clock
+            self.node(),
+            settings=self.settings,
+            steps=self._steps,
+            path=self.path,
+            clock=self.clock,
+            outgoing=self.outgoing,
         )
         try:
             await self.process.start()

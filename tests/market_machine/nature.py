@@ -71,6 +71,13 @@ async def wait(world: World, seconds: float) -> None:
     await let_pass(seconds, stride=1 if seconds <= 120 else 5 if seconds <= 600 else 30)
 
 
+async def days(world: World, count: int) -> None:
+    """Let days pass, in which blocks come as they do."""
+    for _ in range(count * 24):
+        await let_pass(3_600, stride=600)
+        await mine(world, 6, pace=0)
+
+
 def is_fair(world: World) -> bool:
     """Whether nothing stands in the broker's way now."""
     state = world.state("broker")

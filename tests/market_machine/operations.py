@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kill_matrix.process import Gone
-from market_machine import nature, trading, withdrawing
+from market_machine import nature, subscribing, trading, withdrawing
 from market_machine.parties import COMMITMENTS
 from market_machine.world import NODES, World
 
@@ -201,7 +201,24 @@ async def _wait(world: World, a: int, b: int) -> None:
     await nature.wait(world, nature.SECONDS[a % len(nature.SECONDS)])
 
 
+async def _days(world: World, a: int, b: int) -> None:
+    await nature.days(world, 1 + a % 4)
+
+
+async def _subscribe(world: World, a: int, b: int) -> None:
+    await subscribing.subscribe(world, a, b)
+
+
+async def _unsubscribe(world: World, a: int, b: int) -> None:
+    await subscribing.unsubscribe(world, a, b)
+
+
+async def _receiver(world: World, a: int, b: int) -> None:
+    subscribing.receiver(world, a, b)
+
+
 async def _jump(world: World, a: int, b: int) -> None:
+    world.office.quiet = False
     jumped = world.clock.shift + nature.JUMPS[a % len(nature.JUMPS)]
     world.clock.shift = 0.0 if abs(jumped) > 3_600 else jumped
 
@@ -240,6 +257,10 @@ OPERATIONS: dict[str, Performer] = {
     "restore": _restore,
     "mine": _mine,
     "wait": _wait,
+    "days": _days,
+    "subscribe": _subscribe,
+    "unsubscribe": _unsubscribe,
+    "receiver": _receiver,
     "jump": _jump,
     "look": _look,
 }

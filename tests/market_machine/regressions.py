@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from market_machine.mailboxes import MODES
 from market_machine.nature import FAULTS
 from market_machine.operations import Op
 
@@ -43,6 +44,9 @@ PAY_COMES_LATE = Op("fault", 28, 2)
 """The next call to pay reaches the node after 24 s; the broker has heard after 10 s that nobody knows."""
 HOLD_COMES_LATE, HOLD_LOST = Op("fault", 32, 2), Op("fault", 4, 0)
 WITHDRAW, WITHDRAW_ALL = Op("withdraw", 1, 0), Op("withdraw", 1, 5)
+MAX_HANGS, MAX_IS_DOWN, MAX_IS_UP = Op("receiver", 1, 5), Op("receiver", 1, 2), Op("receiver", 1, 0)
+"""What becomes of the webhook that the buyer of these deals has from the beginning."""
+MAX_REMOVES_IT = Op("unsubscribe", 1, 1)
 STALL, SETTLE_HELD = Op("road"), Op("wallet")
 
 
@@ -136,6 +140,54 @@ SCRIPTS: tuple[Script, ...] = (
             Op("wait", TWO_MINUTES),
         ),
         reaches=frozenset({"escrow canceling", "escrow settled"}),
+    ),
+    *(
+        Script(
+            f"a receiver that is {mode} is told all the same",
+            (Op("receiver", 1, kind), ESCROW, Op("wait", TWO_MINUTES), MAX_IS_UP, Op("wait", FIVE_MINUTES)),
+            reaches=frozenset({f"receiver {mode}"}) if mode != "moody" else frozenset(),
+        )
+        for kind, mode in enumerate(MODES)
+        if mode != "up"
+    ),
+    Script(
+        "a broker that dies while a receiver hangs tells it all the same",
+        (
+            MAX_HANGS,
+            ESCROW,
+            Op("wait", A_SECOND),
+            Op("kill"),
+            Op("start"),
+            MAX_IS_UP,
+            Op("wait", TWO_MINUTES),
+        ),
+        reaches=frozenset({"receiver hangs", "receiver up"}),
+    ),
+    Script(
+        "an older database tells a receiver again, and in order",
+        (
+            MAX_IS_DOWN,
+            Op("deal", 0, 2),
+            Op("wait", TEN_SECONDS),
+            Op("keep"),
+            MAX_IS_UP,
+            DELIVER,
+            Op("wait", TWO_MINUTES),
+            Op("kill"),
+            Op("restore"),
+            DELIVER,
+        ),
+        reaches=frozenset({"receiver down", "receiver up"}),
+    ),
+    Script(
+        "a webhook that is removed while its receiver hangs hears no more",
+        (MAX_HANGS, ESCROW, Op("wait", A_SECOND), MAX_REMOVES_IT, MAX_IS_UP, Op("wait", TWO_MINUTES)),
+        reaches=frozenset({"receiver hangs"}),
+    ),
+    Script(
+        "a webhook that fails for days is given up, and others are told",
+        (MAX_IS_DOWN, ESCROW, Op("days", 3), MAX_IS_UP, ESCROW, Op("wait", TWO_MINUTES)),
+        reaches=frozenset({"receiver given up"}),
     ),
     Script(
         "an outage beyond the margin with the payout made is a loss, and booked",

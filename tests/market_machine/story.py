@@ -13,7 +13,7 @@ import structlog.testing
 from kill_matrix.process import owned_task
 from kill_matrix.steps import Steps
 from kill_matrix.watched import Life, WatchedDatabase
-from market_machine import nature
+from market_machine import nature, subscribing
 from market_machine.checks import Checks
 from market_machine.clocks import StridingLoop
 from market_machine.ending import bring_to_end
@@ -49,6 +49,7 @@ class Story:
             for seller in self.world.sellers:
                 for variant in (0, 1):
                     await seller.publish(variant)
+            await subscribing.begin(self.world)
 
         return self._do(work)
 
@@ -64,12 +65,18 @@ class Story:
     @property
     def breaches(self) -> list[str]:
         world = self.world
-        return [*world.judge.breaches, *world.house.breaches, *world.desk.breaches]
+        return [
+            *world.judge.breaches,
+            *world.house.breaches,
+            *world.desk.breaches,
+            *world.office.breaches,
+        ]
 
     @property
     def reached(self) -> set[str]:
-        """Every status and state that was ever written, and every fault that struck."""
-        return self.checks.reached | {f"fault {fault.name}" for fault in self.world.weather.struck}
+        """Every status and state that was ever written, every fault that struck, and what receivers did."""
+        faults = {f"fault {fault.name}" for fault in self.world.weather.struck}
+        return self.checks.reached | faults | {f"receiver {mood}" for mood in self.world.office.saw}
 
     # --- after each operation ---------------------------------------------------------------------------
 
@@ -82,10 +89,12 @@ class Story:
             await self.world.calm()
             if self.world.house.restored != restored:
                 self.checks.forget()
+                self.world.office.forget()
                 self._audited = -1
             fair = fair and nature.is_fair(self.world)
             self._watch(asyncio.get_running_loop().time() - begun if fair else 0.0)
             self.checks.look()
+            self.world.office.look()
             await self._audit()
 
         with structlog.testing.capture_logs() as logs:

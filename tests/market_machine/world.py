@@ -13,6 +13,7 @@ from market_machine.clocks import WallClock, let_pass
 from market_machine.desk import Desk
 from market_machine.house import Books, House
 from market_machine.judge import Judge, JudgedNode
+from market_machine.mailboxes import PostOffice
 from market_machine.parties import Buyer, Seller
 from market_machine.weather import Weather
 
@@ -49,6 +50,7 @@ class World:
     clock: WallClock
     books: Books
     judge: Judge
+    office: PostOffice
     house: House
     desk: Desk
     buyers: list[Buyer]
@@ -129,6 +131,7 @@ def make_world(folder: Path, *, template: Path) -> World:
         node=lambda: next(state for state in network.states() if state.name == "broker"),
         height=lambda: network.height,
     )
+    office = PostOffice(books=books, clock=clock)
     house = House(
         node=lambda: JudgedNode(network.node("broker"), judge),  # pyright: ignore[reportArgumentType]
         stop_node=lambda: network.stop("broker"),
@@ -147,6 +150,7 @@ def make_world(folder: Path, *, template: Path) -> World:
         ),
         clock=clock,
         books=books,
+        outgoing=office.outgoing,
     )
     desk = Desk(house=house, clock=clock)
     world = World(
@@ -155,6 +159,7 @@ def make_world(folder: Path, *, template: Path) -> World:
         clock=clock,
         books=books,
         judge=judge,
+        office=office,
         house=house,
         desk=desk,
         buyers=[Buyer(name) for name in BUYERS],

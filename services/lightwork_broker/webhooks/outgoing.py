@@ -29,9 +29,16 @@ async def resolve(host: str) -> list[Address]:
 
 
 class Outgoing:
-    """Sends to public addresses only, unless `private`."""
+    """Sends to public addresses only, unless `private`; over the network, unless another `transport` is given."""
 
-    def __init__(self, *, private: bool, look_up: Resolve = resolve, seconds: float = SECONDS) -> None:
+    def __init__(
+        self,
+        *,
+        private: bool,
+        look_up: Resolve = resolve,
+        seconds: float = SECONDS,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
         self._private = private
         self._seconds = seconds
         self._look_up = look_up
@@ -41,6 +48,7 @@ class Outgoing:
             follow_redirects=False,
             timeout=httpx2.Timeout(seconds),
             limits=httpx2.Limits(max_keepalive_connections=0),
+            transport=transport,
         )
 
     async def close(self) -> None:
