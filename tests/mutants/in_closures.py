@@ -50,7 +50,7 @@ IN_CLOSURES = (
         old="            self._known.clear()\n",
         new="",
         breaks=("I10",),
-        caught_by=f"{AUDITING}::test_a_second_loss_in_the_same_channel_is_found_by_one_who_has_looked_before[sqlite]",
+        caught_by=f"{AUDITING}::test_a_job_that_was_well_at_one_look_is_asked_about_when_another_channel_has_closed[sqlite]",
     ),
     Mutation(
         name="what is booked is booked again",

@@ -180,6 +180,23 @@ async def test_a_second_loss_in_the_same_channel_is_found_by_one_who_has_looked_
     assert {found.subject for found in (await audit.look()).findings} == {first, second}
 
 
+async def test_a_job_that_was_well_at_one_look_is_asked_about_when_another_channel_has_closed(
+    scene: Scene,
+) -> None:
+    audit = ChainAudit(scene.database, scene.node)
+    first = await scene.taken_back()
+    preimage, expiry = await scene.paid()
+    scene.network.stop("buyer")
+    await scene.node.settle(preimage)
+    second = await scene.book(preimage, expiry)
+    assert [found.subject for found in (await audit.look()).findings] == [first]
+    scene.network.stop("broker")
+    scene.network.start("buyer")
+    scene.network.mine(expiry - scene.network.height)
+    scene.network.start("broker")
+    assert {found.subject for found in (await audit.look()).findings} == {first, second}
+
+
 async def test_what_the_node_has_said_for_good_is_not_asked_again_until_another_channel_closes(
     scene: Scene,
 ) -> None:
