@@ -1,4 +1,7 @@
-"""What LND says of channels that were closed by force, and of single HTLCs that were in them."""
+"""What LND says of channels that were closed by force, and of single HTLCs that were in them.
+
+Before 0.21.3 LND could take a payer's spend of an HTLC for its own claim (lnd #10869); TAKEN is certain from then on.
+"""
 
 from __future__ import annotations
 
