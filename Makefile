@@ -84,7 +84,7 @@ e2e: setup nodes ## Jobs from hire to settlement or refund on real nodes
 	@$(PYTEST) tests/e2e $(ARGS)
 
 .PHONY: kill-matrix
-kill-matrix: setup ## Each step of each flow, {broker, LND, database} killed, on the simulated network: who lost what
+kill-matrix: setup ## Each step of each flow, {broker, LND, database} killed, on the simulated network: who lost what (ARGS="--database postgresql")
 	@PYTHONPATH=tests $(BIN)/python -m kill_matrix.run $(ARGS)
 
 .PHONY: kill-matrix-regtest

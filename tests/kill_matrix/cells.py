@@ -22,7 +22,10 @@ class Victim(StrEnum):
     BROKER = "broker"
     LND = "LND"
     DATABASE = "database"
-    """On SQLite it dies with the broker; the disk lied, so the last commit that it acknowledged is gone too."""
+    """SQLite dies with the broker; the disk lied, so the last commit that it acknowledged is gone too.
+
+    A PostgreSQL server dies alone, with the answer to a commit that it has just made.
+    """
 
 
 class Aftermath(StrEnum):
@@ -50,10 +53,15 @@ class Cell:
     aftermath: Aftermath
     backup: int | None = None
     again: int | None = None
+    on_server: bool = False
 
     @property
     def takes_down_broker(self) -> bool:
-        return self.victim is not Victim.LND or self.aftermath is Aftermath.BACKUP
+        return not (self.takes_down_lnd or self.takes_down_server) or self.aftermath is Aftermath.BACKUP
+
+    @property
+    def takes_down_server(self) -> bool:
+        return self.victim is Victim.DATABASE and self.on_server
 
     @property
     def takes_down_lnd(self) -> bool:
@@ -65,8 +73,8 @@ class Cell:
         return f"{self.flow.name}: {self.victim} killed at {self.step}; {self.aftermath}{copy}{again}"
 
 
-def cells_of(flow: Flow, trace: Sequence[Step]) -> Iterator[Cell]:
-    """Yield every cell of a flow whose undisturbed run took these steps."""
+def cells_of(flow: Flow, trace: Sequence[Step], *, on_server: bool = False) -> Iterator[Cell]:
+    """Yield every cell of a flow whose undisturbed run took these steps, on SQLite or on a server."""
     seen: Counter[tuple[str, str, str]] = Counter()
     hired = next((step.commits for step in trace if step.kind is Kind.COMMIT and step.state), None)
     for step in trace:
@@ -74,10 +82,11 @@ def cells_of(flow: Flow, trace: Sequence[Step]) -> Iterator[Cell]:
         if seen[step.name, step.moment, step.state] > REPEATS or not (step.state or flow.from_the_quote):
             continue
         for victim in Victim:
-            if _is_the_same_as_the_step_before(victim, step):
+            on_its_own = on_server and victim is Victim.DATABASE
+            if not on_its_own and _is_the_same_as_the_step_before(victim, step):
                 continue
             for aftermath in Aftermath:
-                cell = _cell(flow, step, victim, aftermath, hired=hired)
+                cell = _cell(flow, step, victim, aftermath, hired=hired, on_server=on_server)
                 if cell is not None:
                     yield cell
 
@@ -88,14 +97,17 @@ def _is_the_same_as_the_step_before(victim: Victim, step: Step) -> bool:
     return victim is not Victim.BROKER and (before_commit or step.commits == 0)
 
 
-def _cell(flow: Flow, step: Step, victim: Victim, aftermath: Aftermath, *, hired: int | None) -> Cell | None:
-    lost = step.commits - 1 if victim is Victim.DATABASE else None
+def _cell(
+    flow: Flow, step: Step, victim: Victim, aftermath: Aftermath, *, hired: int | None, on_server: bool
+) -> Cell | None:
+    lost = step.commits - 1 if victim is Victim.DATABASE and not on_server else None
     if aftermath is Aftermath.AGAIN:
         if victim is not Victim.BROKER:
             return None
-        return Cell(flow, step, victim, aftermath, again=1 + 3 * step.number % MOST_RECOVERY_STEPS)
+        again = 1 + 3 * step.number % MOST_RECOVERY_STEPS
+        return Cell(flow, step, victim, aftermath, again=again, on_server=on_server)
     if aftermath is not Aftermath.BACKUP:
-        return Cell(flow, step, victim, aftermath, backup=lost)
+        return Cell(flow, step, victim, aftermath, backup=lost, on_server=on_server)
     # A database that never heard of the job is another promise: see docs.
     if hired is None or step.commits <= hired:
         return None
@@ -107,4 +119,4 @@ def _cell(flow: Flow, step: Step, victim: Victim, aftermath: Aftermath, *, hired
             backup = hired + (5 * step.number + 1) % choice
         case Victim.DATABASE:
             backup = hired
-    return Cell(flow, step, victim, aftermath, backup=backup)
+    return Cell(flow, step, victim, aftermath, backup=backup, on_server=on_server)

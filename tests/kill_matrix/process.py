@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kill_matrix.steps import Steps
+from kill_matrix.stores import Store
 from kill_matrix.virtual_time import LoopTime
-from kill_matrix.watched import Killed, Life, WatchedDatabase, WatchedNode
+from kill_matrix.watched import Killed, Life, WatchedNode, watched
 
 from lightwork_broker.app import Rooms, create_app
 from lightwork_broker.clock import Clock
+from lightwork_broker.db.engine import DatabaseUnavailable
 from lightwork_broker.errors import LightningDown
 from lightwork_broker.lightning.errors import LightningError
 from lightwork_broker.lightning.ports import LightningNode
@@ -41,7 +43,7 @@ class Process:
         *,
         settings: BrokerSettings,
         steps: Steps,
-        path: Path,
+        path: Path | str,
         clock: Clock | None = None,
         outgoing: Callable[[Life], Outgoing] | None = None,
     ) -> None:
@@ -51,7 +53,7 @@ class Process:
         self.ended = asyncio.Event()
         self.booted_in = 0.0
         self.rooms: Rooms | None = None
-        self._database = WatchedDatabase(str(path), life=self.life)
+        self._database = watched(str(path), life=self.life)
         self.app = create_app(
             settings,
             WatchedNode(node, life=self.life),
@@ -162,21 +164,24 @@ def owned_task(loop: asyncio.AbstractEventLoop, work: Any, **kwargs: Any) -> asy
 class Host:
     """The machine on which one broker process after the other runs. Clients call it, whichever runs."""
 
-    def __init__(self, node: Callable[[], LightningNode], *, folder: Path, steps: Steps) -> None:
+    def __init__(
+        self, node: Callable[[], LightningNode], *, folder: Path, store: Store, steps: Steps
+    ) -> None:
         self._node = node
-        self._folder = folder
+        self._store = store
         self._settings = BrokerSettings(
             data_dir=folder, sweep_seconds=30, pay_seconds=60, forward_seconds=60, node_patience_seconds=5
         )
         self._steps = steps
         self._up = asyncio.Event()
-        self.path = folder / "broker.sqlite"
         self.process: Process | None = None
         self.boots: list[float] = []
 
     async def start(self) -> None:
         """Start a process; it must come up."""
-        self.process = Process(self._node(), settings=self._settings, steps=self._steps, path=self.path)
+        self.process = Process(
+            self._node(), settings=self._settings, steps=self._steps, path=self._store.place
+        )
         await self.process.start()
         self.boots.append(self.process.booted_in)
         self._up.set()
@@ -187,6 +192,7 @@ class Host:
         if self.process is not None:
             await self.process.bury()
             self.process = None
+            self._store.cut()
 
     def die(self) -> None:
         """Kill the process from within: `Killed` is raised by what it does next."""
@@ -195,7 +201,7 @@ class Host:
             self.process.die()
 
     async def ask(self, call: Callable[[Rooms], Awaitable[T]]) -> T:
-        """Call the broker again and again until one that lives, and whose node answers, has answered.
+        """Call the broker again and again until one that lives, and whose node and database answer, has answered.
 
         Raises:
             BrokerError: what it refuses.
@@ -209,5 +215,5 @@ class Host:
                 return await process.ask(call)
             except Gone:
                 await asyncio.sleep(0.05)
-            except (LightningDown, LightningError):
+            except (LightningDown, LightningError, DatabaseUnavailable):
                 await asyncio.sleep(RETRY_SECONDS)

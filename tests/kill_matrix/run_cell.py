@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import sqlite3
 from collections.abc import Coroutine
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +14,7 @@ from kill_matrix.flows import Flow
 from kill_matrix.parties import PROVIDER, Buyer, Provider
 from kill_matrix.process import Gone, Host, owned_task
 from kill_matrix.steps import STATE, Kind, Moment, Step, Steps, state_of
+from kill_matrix.stores import PostgresStore, SqliteStore, Store
 from kill_matrix.verdict import Facts, Finding, Money, judge
 from kill_matrix.virtual_time import LoopTime, VirtualLoop
 from kill_matrix.watched import AnswerLost
@@ -54,16 +52,29 @@ class Run:
 
 def run_flow(flow: Flow, *, template: Path, folder: Path) -> Run:
     """Run a flow that nobody disturbs, with each step described. What was in the folder is overwritten."""
-    return _run(_Story(flow, None, template=template, folder=folder).run())
+    return run_on(SqliteStore(template, folder), flow, None, folder=folder)
 
 
 def run_cell(cell: Cell, *, template: Path, folder: Path) -> Run:
     """Run a cell.
 
     Raises:
-        AssertionError: the run did not come to the cell's step.
+        NeverCame: the run did not come to the cell's step.
     """
-    return _run(_Story(cell.flow, cell, template=template, folder=folder).run())
+    return run_on(SqliteStore(template, folder), cell.flow, cell, folder=folder)
+
+
+def run_on(store: Store, flow: Flow, cell: Cell | None, *, folder: Path) -> Run:
+    """Run a flow on a database, disturbed by a cell or by nobody.
+
+    Raises:
+        NeverCame: the run did not come to the cell's step.
+    """
+    return _run(_Story(flow, cell, store=store, folder=folder).run())
+
+
+class NeverCame(AssertionError):
+    """A run went by without its step: a server's answers do not come in the same order each time."""
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
@@ -76,19 +87,19 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 class _Story:
     flow: Flow
     cell: Cell | None
-    template: Path
+    store: Store
     folder: Path
     struck: asyncio.Event = field(default_factory=asyncio.Event)
     struck_again: asyncio.Event = field(default_factory=asyncio.Event)
     outage_seconds: float = 0.0
 
     async def run(self) -> Run:
-        for old in self.folder.glob("*.sqlite*"):
-            old.unlink()
-        shutil.copyfile(self.template, self.folder / "broker.sqlite")
+        self.store.fresh()
         self.network = _network()
         self.steps = Steps(now=LoopTime().now)
-        self.host = Host(lambda: self.network.node("broker"), folder=self.folder, steps=self.steps)
+        self.host = Host(
+            lambda: self.network.node("broker"), folder=self.folder, store=self.store, steps=self.steps
+        )
         with structlog.testing.capture_logs() as logs:
             await self.host.start()
             provider = Provider(self.host, self.network, self.flow)
@@ -114,7 +125,7 @@ class _Story:
             await asyncio.gather(*background, return_exceptions=True)
             await self.host.stop()
         if self.cell is not None and not self.struck.is_set():
-            raise AssertionError(f"the run never came to its step: {self.cell}")
+            raise NeverCame(f"the run never came to its step: {self.cell}")
         finding = judge(facts, flow=self.flow, cell=self.cell, logs=logs)
         return Run(tuple(self.steps.taken), ended - begun, self.outage_seconds, finding, boots)
 
@@ -124,11 +135,14 @@ class _Story:
         self._keep(0)
         self.steps.counting = True
         self.steps.saw_commit = self._keep
-        if self.cell is None:
+        if self.cell is None or self.store.on_server:
             self.steps.describe = self._describe
-        else:
-            self.steps.kill_at = self.cell.step.number
+        if self.cell is not None:
             self.steps.strike = self._strike
+            if self.store.on_server:
+                self.steps.aim = self.cell.step
+            else:
+                self.steps.kill_at = self.cell.step.number
 
     def _strike(self, step: Step) -> None:
         cell = self.cell
@@ -141,9 +155,13 @@ class _Story:
         self.struck.set()
         if cell.takes_down_lnd:
             self.network.stop("broker")
+        if cell.takes_down_server:
+            self._server.kill()
         if cell.takes_down_broker:
             self.host.die()
-        elif step.kind is Kind.CALL and step.moment is Moment.AFTER:
+        elif step.moment is Moment.AFTER and step.kind is (
+            Kind.COMMIT if cell.takes_down_server else Kind.CALL
+        ):
             raise AnswerLost
 
     async def _aftermath(self) -> None:
@@ -158,8 +176,10 @@ class _Story:
             await asyncio.sleep(1)
         if cell.aftermath in (Aftermath.BLOCKS, Aftermath.OUTAGE):
             await self._mine(cell)
+        if cell.takes_down_server:
+            self._server.server.start()
         if cell.backup is not None and cell.takes_down_broker:
-            self._restore()
+            self.store.restore()
         if cell.takes_down_lnd:
             self.network.start("broker")
         self.outage_seconds = LoopTime().now() - since
@@ -206,30 +226,24 @@ class _Story:
 
     def _keep(self, commit: int) -> None:
         """Keep a copy of the database as it is at this commit, if the restart needs it."""
-        if self.cell is None or self.cell.backup != commit:
-            return
-        with (
-            closing(sqlite3.connect(self.host.path)) as source,
-            closing(sqlite3.connect(self.folder / "backup.sqlite")) as copy,
-        ):
-            source.backup(copy)
+        if self.cell is not None and self.cell.backup == commit:
+            self.store.keep()
 
-    def _restore(self) -> None:
-        for ending in ("-wal", "-shm"):
-            self.host.path.with_name(f"broker.sqlite{ending}").unlink(missing_ok=True)
-        (self.folder / "backup.sqlite").replace(self.host.path)
+    @property
+    def _server(self) -> PostgresStore:
+        assert isinstance(self.store, PostgresStore), "there is no server to kill"
+        return self.store
 
     def _describe(self) -> str:
-        with closing(sqlite3.connect(self.host.path)) as look:
-            return state_of(look.execute(STATE, ("",)).fetchone())
+        found = self.store.rows(STATE, "")
+        return state_of(tuple(found[0].values()) if found else None)
 
     def _has_open_books(self) -> bool:
         query = (
-            "SELECT EXISTS (SELECT 1 FROM escrow WHERE state NOT IN ('settled', 'canceled', 'returned', 'lost')) "
-            "OR EXISTS (SELECT 1 FROM withdrawal WHERE status = 'paying')"
+            "SELECT id FROM escrow WHERE state NOT IN ('settled', 'canceled', 'returned', 'lost') "
+            "UNION ALL SELECT id FROM withdrawal WHERE status = 'paying'"
         )
-        with closing(sqlite3.connect(self.host.path)) as look:
-            return bool(look.execute(query).fetchone()[0])
+        return bool(self.store.rows(query))
 
     # --- to the end -------------------------------------------------------------------------------------
 
@@ -275,15 +289,15 @@ class _Story:
         after = await self._money()
         self.network.check()
         books = await self.host.ask(lambda rooms: audit(rooms.database))
-        with closing(sqlite3.connect(self.host.path)) as look:
-            look.row_factory = sqlite3.Row
-            query = (
-                "SELECT job.status, escrow.state, escrow.unknown_since FROM job JOIN escrow USING (id) "
-                "ORDER BY job.id"
-            )
-            jobs = [dict(row) for row in look.execute(query)]
-            withdrawals = [dict(row) for row in look.execute("SELECT * FROM withdrawal")]
-            secrets = [row[0] for row in look.execute("SELECT preimage FROM escrow WHERE preimage NOT NULL")]
+        jobs = self.store.rows(
+            "SELECT job.status, escrow.state, escrow.unknown_since FROM job JOIN escrow ON escrow.id = job.id "
+            "ORDER BY job.id"
+        )
+        withdrawals = self.store.rows("SELECT * FROM withdrawal")
+        secrets = [
+            row["preimage"]
+            for row in self.store.rows("SELECT preimage FROM escrow WHERE preimage IS NOT NULL")
+        ]
         return Facts(
             moved=after - before,
             waiting=len(self.network.waiting()),

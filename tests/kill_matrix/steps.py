@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -21,7 +22,10 @@ class Moment(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One moment at which a victim can be killed. `commits` counts those that are durable by then."""
+    """One moment at which a victim can be killed. `commits` counts those that are durable by then.
+
+    It is the `nth` of its name and moment in this state of the job.
+    """
 
     number: int
     kind: Kind
@@ -30,6 +34,7 @@ class Step:
     commits: int
     at: float
     state: str = ""
+    nth: int = 1
 
     def __str__(self) -> str:
         return f"{self.number:>3} {self.moment} {self.name}" + (f" ({self.state})" if self.state else "")
@@ -38,9 +43,9 @@ class Step:
 Strike = Callable[[Step], None]
 
 STATE = (
-    "SELECT job.status, escrow.state, (SELECT status FROM withdrawal WHERE withdrawal.created_at >= job.created_at "
-    "ORDER BY withdrawal.id DESC LIMIT 1) FROM job JOIN escrow ON escrow.id = job.id WHERE job.id > ? "
-    "ORDER BY job.id LIMIT 1"
+    "SELECT job.status AS job, escrow.state AS escrow, (SELECT status FROM withdrawal "
+    "WHERE withdrawal.created_at >= job.created_at ORDER BY withdrawal.id DESC LIMIT 1) AS withdrawal "
+    "FROM job JOIN escrow ON escrow.id = job.id WHERE job.id > ? ORDER BY job.id LIMIT 1"
 )
 """Finds how the first job after another one stands, and the newest withdrawal of what it earned."""
 
@@ -58,17 +63,21 @@ def state_of(row: Sequence[str | None] | None) -> str:
 class Steps:
     """Counts the steps of one run; at step number `kill_at` it calls `strike`, which may raise.
 
+    Where runs do not take the same steps each time, `aim` tells instead which step of another run it is to be.
+
     `saw_commit` is told of each commit once it is durable, with its number; `describe` says how the job stands.
     """
 
     now: Callable[[], float]
     kill_at: int | None = None
+    aim: Step | None = None
     strike: Strike | None = None
     saw_commit: Callable[[int], None] | None = None
     describe: Callable[[], str] | None = None
     taken: list[Step] = field(default_factory=list[Step])
     commits: int = 0
     counting: bool = False
+    seen: Counter[tuple[str, str, str]] = field(default_factory=Counter[tuple[str, str, str]])
 
     def reach(self, kind: Kind, name: str, moment: Moment) -> None:
         """Take note of a step; it may be somebody's last."""
@@ -79,12 +88,23 @@ class Steps:
             if self.saw_commit is not None:
                 self.saw_commit(self.commits)
         state = self.describe() if self.describe is not None else ""
-        step = Step(len(self.taken) + 1, kind, name, moment, self.commits, self.now(), state)
+        self.seen[name, moment, state] += 1
+        nth = self.seen[name, moment, state]
+        step = Step(len(self.taken) + 1, kind, name, moment, self.commits, self.now(), state, nth)
         self.taken.append(step)
-        if step.number == self.kill_at and self.strike is not None:
+        if self.strike is not None and (step.number == self.kill_at or self._is_aimed_at(step)):
             self.strike(step)
+
+    def _is_aimed_at(self, step: Step) -> bool:
+        aim = self.aim
+        return aim is not None and (step.name, step.moment, step.state, step.nth) == (
+            aim.name,
+            aim.moment,
+            aim.state,
+            aim.nth,
+        )
 
     def restart(self, *, kill_at: int, strike: Strike) -> None:
         """Count anew, up to another kill."""
         self.taken.clear()
-        self.kill_at, self.strike, self.counting = kill_at, strike, True
+        self.kill_at, self.aim, self.strike, self.counting = kill_at, None, strike, True

@@ -33,7 +33,7 @@ def _row(victim: Victim, aftermath: Aftermath, results: Sequence[Result], *, dat
     excused = [result.finding.lost_msat for result in results if result.finding.excuse is not None]
     delays = [result.delay_seconds for result in results]
     return {
-        "victim": f"broker and {database}" if victim is Victim.DATABASE else victim.value,
+        "victim": _name(victim, database),
         "aftermath": aftermath.value,
         "cells": len(results),
         "sats_lost": sum(unexcused) / 1_000,
@@ -43,6 +43,13 @@ def _row(victim: Victim, aftermath: Aftermath, results: Sequence[Result], *, dat
         "recovery_seconds_median": statistics.median(delays),
         "recovery_seconds_worst": max(delays),
     }
+
+
+def _name(victim: Victim, database: str) -> str:
+    """A server dies alone; a file does with its broker."""
+    if victim is not Victim.DATABASE:
+        return victim.value
+    return database if database == "PostgreSQL" else f"broker and {database}"
 
 
 def print_table(results: Sequence[Result], *, database: str, not_run: Sequence[str], seconds: float) -> None:

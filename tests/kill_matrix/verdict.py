@@ -11,6 +11,7 @@ from kill_matrix.flows import PRICE_MSAT, WITHDRAWN_MSAT, Flow
 from kill_matrix.watched import Killed
 
 from lightwork_broker.audit import Audit
+from lightwork_broker.db.engine import DatabaseUnavailable
 from lightwork_broker.ledger.rules import LOSSES, NODE
 from lightwork_contracts.modes import PaymentMode
 
@@ -115,7 +116,7 @@ def judge(facts: Facts, *, flow: Flow, cell: Cell | None, logs: Sequence[Any]) -
         breaches.append(f"{withdrawn} msat were withdrawn")
     if _must_end_alike(cell) and status != (None if flow.ends is None else flow.ends.value):
         breaches.append(f"it ended {status}, not {flow.ends}")
-    breaches += _said(logs, facts.secrets)
+    breaches += _said(logs, facts.secrets, cell)
     return Finding(status, lost, human or facts.called, excuse, tuple(breaches))
 
 
@@ -135,11 +136,13 @@ def _human(facts: Facts) -> str | None:
     return None
 
 
-def _said(logs: Sequence[Any], secrets: tuple[str, ...]) -> list[str]:
+def _said(logs: Sequence[Any], secrets: tuple[str, ...], cell: Cell | None) -> list[str]:
+    # A server that was killed is an outage, and said to be one.
+    excused = (Killed, DatabaseUnavailable) if cell is not None and cell.takes_down_server else (Killed,)
     found = [
         f"logged: {line['event']} {line.get('exc_info', '')!r}"
         for line in logs
-        if line["event"] in NEVER_LOGGED and not isinstance(line.get("exc_info"), Killed)
+        if line["event"] in NEVER_LOGGED and not isinstance(line.get("exc_info"), excused)
     ]
     text = repr(logs)
     return found + ["a preimage was logged" for secret in secrets if secret in text]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import TypeVar, TypeVarTuple
 
 from lightwork_broker.lightning.simulated.timing import Action
@@ -24,6 +25,26 @@ class NothingLeft(RuntimeError):
     """Every task waits for something that nobody will do."""
 
 
+class Outside:
+    """What is awaited from programs that live in real time: until it comes, no virtual time passes."""
+
+    PATIENCE_SECONDS = 60.0
+
+    def __init__(self) -> None:
+        self.awaited = 0
+
+    @contextmanager
+    def waiting(self) -> Generator[None]:
+        self.awaited += 1
+        try:
+            yield
+        finally:
+            self.awaited -= 1
+
+
+OUTSIDE = Outside()
+
+
 class _Impatient(selectors.SelectSelector):
     """Never waits: where an ordinary loop would sleep, it moves the time on."""
 
@@ -32,6 +53,11 @@ class _Impatient(selectors.SelectSelector):
         self._advance = advance
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if OUTSIDE.awaited and timeout != 0:
+            found = super().select(OUTSIDE.PATIENCE_SECONDS)
+            if not found:
+                raise NothingLeft("a program outside gives no answer")
+            return found
         if timeout is None:
             raise NothingLeft("every task waits, and no timer is set")
         if timeout > 0:
