@@ -16,7 +16,7 @@ from kill_matrix.watched import Killed, Life, WatchedNode, watched
 
 from lightwork_broker.app import Rooms, create_app
 from lightwork_broker.clock import Clock
-from lightwork_broker.db.engine import DatabaseUnavailable
+from lightwork_broker.db.engine import Database, DatabaseUnavailable
 from lightwork_broker.errors import LightningDown
 from lightwork_broker.lightning.errors import LightningError
 from lightwork_broker.lightning.ports import LightningNode
@@ -43,7 +43,7 @@ class Process:
         *,
         settings: BrokerSettings,
         steps: Steps,
-        path: Path | str,
+        database: Callable[[Life], Database],
         clock: Clock | None = None,
         outgoing: Callable[[Life], Outgoing] | None = None,
     ) -> None:
@@ -53,7 +53,7 @@ class Process:
         self.ended = asyncio.Event()
         self.booted_in = 0.0
         self.rooms: Rooms | None = None
-        self._database = watched(str(path), life=self.life)
+        self._database = database(self.life)
         self.app = create_app(
             settings,
             WatchedNode(node, life=self.life),
@@ -180,7 +180,10 @@ class Host:
     async def start(self) -> None:
         """Start a process; it must come up."""
         self.process = Process(
-            self._node(), settings=self._settings, steps=self._steps, path=self._store.place
+            self._node(),
+            settings=self._settings,
+            steps=self._steps,
+            database=lambda life: watched(str(self._store.place), life=life),
         )
         await self.process.start()
         self.boots.append(self.process.booted_in)

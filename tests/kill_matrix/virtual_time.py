@@ -1,7 +1,8 @@
 """An event loop whose time passes only when nothing else is left to do: an hour of waiting takes no time.
 
 What would run in a thread runs where it is asked for. So the same work takes the same steps in the same order each
-time, which is what lets a kill point be named by its number.
+time, which is what lets a kill point be named by its number. Who waits for another program, such as a database server,
+says so by `outside`: until it has its answer no time passes, and the order of steps is the other program's.
 """
 
 from __future__ import annotations
@@ -51,9 +52,10 @@ class _Impatient(selectors.SelectSelector):
     def __init__(self, advance: Callable[[float], None]) -> None:
         super().__init__()
         self._advance = advance
+        self.outside = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if OUTSIDE.awaited and timeout != 0:
+        if (self.outside or OUTSIDE.awaited) and timeout != 0:
             found = super().select(OUTSIDE.PATIENCE_SECONDS)
             if not found:
                 raise NothingLeft("a program outside gives no answer")
@@ -70,13 +72,23 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self._virtual = 0.0
-        super().__init__(_Impatient(self._advance))
+        self._impatient = _Impatient(self._advance)
+        super().__init__(self._impatient)
 
     def _advance(self, seconds: float) -> None:
         self._virtual += seconds
 
     def time(self) -> float:
         return self._virtual
+
+    @contextmanager
+    def outside(self) -> Generator[None]:
+        """Let no time pass while this is open: somebody waits for another program."""
+        self._impatient.outside += 1
+        try:
+            yield
+        finally:
+            self._impatient.outside -= 1
 
     def run_in_executor(  # pyright: ignore[reportIncompatibleMethodOverride]  (there is no executor in here)
         self, executor: object, func: Callable[[*Ts], T], *args: *Ts

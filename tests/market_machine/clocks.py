@@ -16,8 +16,9 @@ class StridingLoop(VirtualLoop):
     A machine that is busy or asleep does the same to its timers. It is what makes hours cheap.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, coarseness: float = 1.0) -> None:
         self._stride = 0.0
+        self._coarseness = coarseness
         super().__init__()
 
     def _advance(self, seconds: float) -> None:
@@ -25,7 +26,7 @@ class StridingLoop(VirtualLoop):
 
     @contextmanager
     def strides(self, seconds: float) -> Generator[None]:
-        before, self._stride = self._stride, seconds
+        before, self._stride = self._stride, seconds * self._coarseness
         try:
             yield
         finally:

@@ -20,6 +20,7 @@ from lightwork_contracts.signed.keys import SecretKey
 from lightwork_contracts.wire.problems import ProblemCode
 
 ORIGIN = "http://127.0.0.1:8402"
+UNSIGNED = "/v1/listings"
 CODES = {code.value: status for code, (status, _) in HTTP.items()}
 
 
@@ -49,6 +50,9 @@ class Desk:
     told: list[str] = field(default_factory=list[str])
     codes: set[str] = field(default_factory=set[str])
     _nonce: int = 0
+    _last: tuple[str, str, dict[str, str], bytes] | None = None
+    """The newest signed request that was answered well: method, path, headers and body."""
+    _memory: tuple[int, int] = (0, 0)
 
     async def ask(
         self, key: SecretKey, method: str, path: str, body: object = None, *, repeat_key: str | None = None
@@ -71,7 +75,27 @@ class Desk:
         }
         if repeat_key is not None:
             headers["idempotency-key"] = repeat_key
-        process = self.house.process
+        reply = await self._send(method, path, headers, content)
+        if reply.is_good and not (method == "GET" and path.startswith(UNSIGNED)):
+            self._last = method, path, headers, content
+            self._memory = self._memory_now()
+        return reply
+
+    async def again(self) -> None:
+        """Send a request that was taken once more, as one who has overheard it: no broker takes it."""
+        if self._last is not None and self._memory == self._memory_now():
+            self._nonce += 1
+            if (await self._send(*self._last)).is_good:
+                self.breaches.append("I24 a signed request was good for two")
+
+    def _memory_now(self) -> tuple[int, int]:
+        """Return what changes when a signed request may be forgotten: by an older database, or, where brokers do not
+        write it down, by a start within the second in which it was signed.
+        """
+        return self.house.restored, self.house.starts if self.house.books.brokers == 1 else 0
+
+    async def _send(self, method: str, path: str, headers: dict[str, str], content: bytes) -> Reply:
+        process = self.house.serving(self._nonce)
         if process is None:
             return GONE
         try:

@@ -61,6 +61,7 @@ async def _heal(world: World) -> None:
     for state in world.network.states():
         nature.node(world, state.name, "start")
     world.network.flow("road")
+    world.books.line.mend()
     world.office.heal()
     await world.house.bury()
 

@@ -1,11 +1,8 @@
-"""The machine on which the broker runs: it is started, killed at any step, and given back older data."""
+"""The machines on which the brokers run: each is started, killed at any step, and given back older data."""
 
 from __future__ import annotations
 
-import shutil
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +10,7 @@ from typing import Any
 from kill_matrix.process import Gone, Process
 from kill_matrix.steps import Kind, Moment, Step, Steps
 from kill_matrix.watched import AnswerLost, Killed, Life
+from market_machine.books import Books
 from market_machine.clocks import WallClock
 
 from lightwork_broker.escrow.reconcile import RecoveryFailed
@@ -25,33 +23,21 @@ MEMORY = tuple(f"SELECT id FROM {table} ORDER BY id" for table in ("job", "withd
 """What an older database must not have forgotten: a broker that never heard of a job is another promise."""
 
 
-class Books:
-    """A look at the committed rows, past the code under test."""
+@dataclass
+class Seat:
+    """Where one broker process runs after the other."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._open: sqlite3.Connection | None = None
+    process: Process | None = None
+    steps: Steps | None = None
 
-    def rows(self, sql: str, *values: object) -> list[dict[str, Any]]:
-        """Return what a query finds."""
-        if self._open is None:
-            self._open = sqlite3.connect(self._path, isolation_level=None)
-            self._open.row_factory = sqlite3.Row
-        return [dict(row) for row in self._open.execute(sql, values)]
-
-    def one(self, sql: str, *values: object) -> dict[str, Any] | None:
-        found = self.rows(sql, *values)
-        return found[0] if found else None
-
-    def close(self) -> None:
-        if self._open is not None:
-            self._open.close()
-            self._open = None
+    @property
+    def lives(self) -> bool:
+        return self.process is not None and not self.process.life.dead
 
 
 @dataclass
 class House:
-    """One broker process after the other, on one folder. `crash` is called when it dies of itself at a step."""
+    """As many brokers as the database is for, on one folder and one node."""
 
     node: Callable[[], LightningNode]
     stop_node: Callable[[], None]
@@ -60,40 +46,48 @@ class House:
     clock: WallClock
     books: Books
     outgoing: Callable[[Life], Outgoing]
-    process: Process | None = None
+    seats: list[Seat] = field(init=False)
     breaches: list[str] = field(default_factory=list[str])
     starts: int = 0
     deaths: int = 0
     restored: int = 0
-    _steps: Steps | None = None
     _kept: tuple[list[Any], ...] | None = None
 
-    @property
-    def path(self) -> Path:
-        return self.folder / "broker.sqlite"
+    def __post_init__(self) -> None:
+        self.seats = [Seat() for _ in range(self.books.brokers)]
 
     @property
     def lives(self) -> bool:
-        return self.process is not None and not self.process.life.dead
+        """Whether there is a broker."""
+        return any(seat.lives for seat in self.seats)
 
-    async def start(self) -> bool:
-        """Start a broker, unless one runs; say whether one does now. It may refuse to, with a reason."""
+    def serving(self, turn: int) -> Process | None:
+        """Return the broker that a request comes to: each that lives has its turn."""
+        living = [seat.process for seat in self.seats if seat.lives]
+        return living[turn % len(living)] if living else None
+
+    async def start(self, which: int | None = None) -> bool:
+        """Start one broker, or all, unless it runs; say whether it does now. It may refuse to, with a reason."""
         await self.bury()
-        if self.process is not None:
+        seats = self.seats if which is None else [self.seats[which % len(self.seats)]]
+        return all([await self._start(seat) for seat in seats])
+
+    async def _start(self, seat: Seat) -> bool:
+        if seat.process is not None:
             return True
-        self._steps = Steps(now=self.clock.now, counting=True)
-        self.process = Process(
+        seat.steps = Steps(now=self.clock.now, counting=True)
+        seat.process = process = Process(
             self.node(),
             settings=self.settings,
-            steps=self._steps,
-            path=self.path,
+            steps=seat.steps,
+            database=self.books.open,
             clock=self.clock,
             outgoing=self.outgoing,
         )
         try:
-            await self.process.start()
+            await process.start()
         except Gone:
-            failure = self.process.failure
+            failure = process.failure
             if not isinstance(failure, Killed | RecoveryFailed | LightningError | None):
                 self.breaches.append(f"the broker did not start: {failure!r}")
             await self.bury()
@@ -101,24 +95,29 @@ class House:
         self.starts += 1
         return True
 
-    async def kill(self) -> None:
-        if self.process is not None:
-            self.process.die()
+    async def kill(self, which: int | None = None) -> None:
+        """Kill one broker, or all."""
+        for seat in self.seats if which is None else [self.seats[which % len(self.seats)]]:
+            if seat.process is not None:
+                seat.process.die()
         await self.bury()
 
     async def bury(self) -> None:
-        """Take away a broker that has died."""
-        if self.process is not None and self.process.life.dead:
-            self.deaths += 1
-            await self.process.bury()
-            self.process = None
+        """Take away the brokers that have died."""
+        for seat in self.seats:
+            process = seat.process
+            if process is not None and process.life.dead:
+                seat.process = None
+                self.deaths += 1
+                await process.bury()
 
-    def kill_at(self, step: int, *, node_too: bool) -> None:
-        """Let the broker die at the next step but so many: a call to the node or a commit, before or after.
+    def kill_at(self, step: int, *, node_too: bool, which: int = 0) -> None:
+        """Let a broker die at its next step but so many: a call to the node or a commit, before or after.
 
         With `node_too` it is the node that goes down there, with its answer, and the broker lives on.
         """
-        steps, process = self._steps, self.process
+        seat = self.seats[which % len(self.seats)]
+        steps, process = seat.steps, seat.process
         if steps is None or process is None:
             return
 
@@ -134,33 +133,26 @@ class House:
         steps.kill_at, steps.strike = len(steps.taken) + step, strike
 
     def disarm(self) -> None:
-        if self._steps is not None:
-            self._steps.kill_at = None
+        for seat in self.seats:
+            if seat.steps is not None:
+                seat.steps.kill_at = None
 
     # --- older data -------------------------------------------------------------------------------------
 
     def keep(self) -> None:
         """Copy the database as it is now."""
-        with closing(sqlite3.connect(self.path)) as source, closing(sqlite3.connect(self._copy)) as copy:
-            source.backup(copy)
+        self.books.keep()
         self._kept = self._memory()
 
     @property
     def may_restore(self) -> bool:
-        """Whether there is a copy that has heard of everything that was begun."""
+        """Whether there is a copy that has heard of everything that was begun, and nobody who runs."""
         return not self.lives and self._kept is not None and self._kept == self._memory()
 
     def restore(self) -> None:
-        """Put the copy in place of the database of a dead broker."""
-        self.books.close()
-        for ending in ("-wal", "-shm"):
-            self.path.with_name(f"broker.sqlite{ending}").unlink(missing_ok=True)
-        shutil.copyfile(self._copy, self.path)
+        """Put the copy in place of the database of dead brokers."""
+        self.books.restore()
         self.restored += 1
-
-    @property
-    def _copy(self) -> Path:
-        return self.folder / "kept.sqlite"
 
     def _memory(self) -> tuple[list[Any], ...]:
         return tuple([row["id"] for row in self.books.rows(query)] for query in MEMORY)

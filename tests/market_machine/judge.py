@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from market_machine.house import Books
+from market_machine.books import Books
 
 from lightwork_broker.lightning.ports import InvoiceState, Payout, PayoutStatus
 from lightwork_broker.lightning.preimage import Preimage

@@ -19,8 +19,8 @@ from typing import Any
 import httpx2
 from kill_matrix.virtual_time import LoopTime
 from kill_matrix.watched import Life
+from market_machine.books import Books
 from market_machine.clocks import WallClock
-from market_machine.house import Books
 
 from lightwork_broker.webhooks.outgoing import Address, Outgoing
 from lightwork_broker.webhooks.service import GIVE_UP_SECONDS
@@ -87,7 +87,7 @@ class PostOffice:
     def outgoing(self, life: Life) -> Outgoing:
         """Return what a broker process sends with. A dead one sends nothing."""
         self._brokers += 1
-        self.quiet = self.quiet and self._brokers == 1
+        self.quiet = self.quiet and self._brokers == 1  # two may both have sent it
         return Outgoing(private=False, look_up=self._look_up, transport=_Road(self, life))
 
     # --- subscribing ------------------------------------------------------------------------------------

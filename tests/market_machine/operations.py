@@ -171,15 +171,28 @@ async def _road(world: World, a: int, b: int) -> None:
 
 
 async def _kill(world: World, a: int, b: int) -> None:
-    await world.house.kill()
+    await world.house.kill(a)
 
 
 async def _kill_at(world: World, a: int, b: int) -> None:
-    world.house.kill_at(1 + a % 40, node_too=b % 4 == 3)
+    world.house.kill_at(1 + a % 40, node_too=b % 4 == 3, which=a // 40)
 
 
 async def _start(world: World, a: int, b: int) -> None:
-    await world.house.start()
+    await world.house.start(a)
+
+
+async def _again(world: World, a: int, b: int) -> None:
+    await world.desk.again()
+
+
+async def _line(world: World, a: int, b: int) -> None:
+    """Cut what brokers wake each other by, or mend it: it only saves waiting."""
+    line = world.books.line
+    if b % 2:
+        line.mend()
+    else:
+        line.cut = True
 
 
 async def _keep(world: World, a: int, b: int) -> None:
@@ -224,7 +237,7 @@ async def _jump(world: World, a: int, b: int) -> None:
 
 
 async def _look(world: World, a: int, b: int) -> None:
-    process = world.house.process
+    process = world.house.serving(a)
     if process is not None:
         with suppress(Gone):
             await process.ask(lambda rooms: rooms.watchdog.look())
@@ -253,6 +266,8 @@ OPERATIONS: dict[str, Performer] = {
     "kill": _kill,
     "kill_at": _kill_at,
     "start": _start,
+    "line": _line,
+    "again": _again,
     "keep": _keep,
     "restore": _restore,
     "mine": _mine,

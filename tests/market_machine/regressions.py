@@ -208,3 +208,52 @@ SCRIPTS: tuple[Script, ...] = (
         reaches=frozenset({"escrow exposed", "escrow returned"}),
     ),
 )
+
+KILL_ONE, START_ONE = Op("kill", 0), Op("start", 0)
+SHARED_SCRIPTS: tuple[Script, ...] = (
+    Script(
+        "what a killed broker has begun the other one ends",
+        (Op("deal", 0, 2), KILL_ONE, DELIVER, Op("wait", TWO_MINUTES)),
+        reaches=frozenset({"job settled"}),
+    ),
+    Script(
+        "a payout that a killed broker has sent is settled by the other one",
+        (ESCROW_HELD, Op("wait", A_SECOND), KILL_ONE, SETTLE_HELD, Op("wait", TWO_MINUTES)),
+        reaches=frozenset({"escrow settled"}),
+    ),
+    Script(
+        "a killed broker's receiver is told by the other one",
+        (MAX_HANGS, ESCROW, Op("wait", A_SECOND), KILL_ONE, MAX_IS_UP, Op("wait", TWO_MINUTES)),
+        reaches=frozenset({"receiver hangs", "receiver up"}),
+    ),
+    Script(
+        "accepting at one broker and rejecting at the other is one of the two",
+        (REVIEWED, Op("race", 0, 0), Op("wait", TEN_SECONDS), REVIEWED, Op("race", 0, 3)),
+        reaches=frozenset({"job settled"}),
+    ),
+    Script(
+        "a signed request is good at one of the brokers, once",
+        (Op("read", 0, 0), Op("again"), Op("again"), ESCROW, Op("again")),
+    ),
+    Script(
+        "brokers that do not hear of each other bring jobs to their end",
+        (Op("line", 0, 0), ESCROW, CREDIT, WITHDRAW, Op("wait", TWO_MINUTES)),
+        reaches=frozenset({"job settled"}),
+    ),
+    Script(
+        "an older database under both brokers does not cancel under a payout that it does not know of",
+        (
+            Op("deal", 4, 12),
+            Op("keep"),
+            DELIVER,
+            KILL_ONE,
+            Op("kill", 1),
+            Op("restore"),
+            Op("work", 0, 3),
+            SETTLE_HELD,
+            Op("wait", TWO_MINUTES),
+        ),
+        reaches=frozenset({"escrow settled"}),
+    ),
+)
+"""For two brokers on one database."""

@@ -12,8 +12,9 @@ from typing import Any
 import structlog.testing
 from kill_matrix.process import owned_task
 from kill_matrix.steps import Steps
-from kill_matrix.watched import Life, WatchedDatabase
+from kill_matrix.watched import Life
 from market_machine import nature, subscribing
+from market_machine.books import Books
 from market_machine.checks import Checks
 from market_machine.clocks import StridingLoop
 from market_machine.ending import bring_to_end
@@ -39,7 +40,7 @@ class Story:
     played: list[Op] = field(default_factory=list[Op])
     fair_seconds: dict[str, float] = field(default_factory=dict[str, float])
     """For each payout that was made and whose escrow is not settled yet: how long the broker could have."""
-    _audited: int = -1
+    _audited: object = None
 
     def begin(self) -> list[str]:
         """Start the broker and let everybody publish."""
@@ -90,7 +91,7 @@ class Story:
             if self.world.house.restored != restored:
                 self.checks.forget()
                 self.world.office.forget()
-                self._audited = -1
+                self._audited = None
             fair = fair and nature.is_fair(self.world)
             self._watch(asyncio.get_running_loop().time() - begun if fair else 0.0)
             self.checks.look()
@@ -122,9 +123,9 @@ class Story:
     async def _audit(self) -> None:
         """Let the broker's own audit look, past the process that may be dead."""
         world = self.world
-        database = WatchedDatabase(str(world.house.path), life=Life(Steps(now=world.clock.now)))
+        database = world.books.open(Life(Steps(now=world.clock.now)))
         try:
-            version = world.books.rows("PRAGMA data_version")[0]["data_version"]
+            version = world.books.version()
             if version != self._audited:
                 self._audited = version
                 for breach in (await audit(database)).breaches:
@@ -139,13 +140,13 @@ class Story:
 
 
 @contextmanager
-def open_story(folder: Path, *, template: Path) -> Generator[Story]:
+def open_story(folder: Path, *, books: Books) -> Generator[Story]:
     """Make a market in a folder, in a loop of its own, and take it down."""
-    with asyncio.Runner(loop_factory=StridingLoop) as runner:
+    with asyncio.Runner(loop_factory=lambda: StridingLoop(coarseness=books.coarseness)) as runner:
         runner.get_loop().set_task_factory(owned_task)
 
         async def make() -> World:
-            return make_world(folder, template=template)
+            return make_world(folder, books=books)
 
         world = runner.run(make())
         try:
@@ -164,9 +165,9 @@ class Played:
     reached: set[str]
 
 
-def play_script(script: Iterable[Op], folder: Path, *, template: Path, diligent: bool = True) -> Played:
+def play_script(script: Iterable[Op], folder: Path, *, books: Books, diligent: bool = True) -> Played:
     """Play a list of operations to the end, or to the first breach."""
-    with open_story(folder, template=template) as story:
+    with open_story(folder, books=books) as story:
         breaches = story.begin()
         for op in script:
             if breaches:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kill_matrix.virtual_time import LoopTime
+from market_machine.books import Books
 from market_machine.clocks import WallClock, let_pass
 from market_machine.desk import Desk
-from market_machine.house import Books, House
+from market_machine.house import House
 from market_machine.judge import Judge, JudgedNode
 from market_machine.mailboxes import PostOffice
 from market_machine.parties import Buyer, Seller
@@ -116,16 +116,13 @@ def _network(weather: Weather) -> SimulatedNetwork:
     return made
 
 
-def make_world(folder: Path, *, template: Path) -> World:
-    """Return a market whose broker has not started yet. What was in the folder is overwritten."""
-    for old in folder.glob("*.sqlite*"):
-        old.unlink()
-    shutil.copyfile(template, folder / "broker.sqlite")
+def make_world(folder: Path, *, books: Books) -> World:
+    """Return a market whose brokers have not started yet. What was in the books is gone."""
+    books.begin()
     if not (folder / "broker.key").exists():
         BROKER_KEY.create_file(folder / "broker.key")
     weather, clock = Weather(), WallClock()
     network = _network(weather)
-    books = Books(folder / "broker.sqlite")
     judge = Judge(
         books=books,
         node=lambda: next(state for state in network.states() if state.name == "broker"),

@@ -26,6 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from kill_matrix.run_cell import make_template
+from market_machine.books import Books, SqliteBooks
 from market_machine.mailboxes import MODES
 from market_machine.nature import FAULTS, METHODS
 from market_machine.operations import Op
@@ -74,7 +75,7 @@ number = st.integers(0, 119)
 class MarketMachine(RuleBasedStateMachine):
     """Its rules are the operations of `market_machine.operations`; what they do is written there."""
 
-    template: Path
+    books: Books
     folder: Path
     seen: ClassVar[set[str]] = set()
 
@@ -82,7 +83,7 @@ class MarketMachine(RuleBasedStateMachine):
         super().__init__()
         self._stack = ExitStack()
         self._broken = False
-        self.story: Story = self._stack.enter_context(open_story(self.folder, template=self.template))
+        self.story: Story = self._stack.enter_context(open_story(self.folder, books=self.books))
         self._diligent = True
 
     @initialize(diligent=st.booleans())
@@ -309,18 +310,19 @@ class MarketMachine(RuleBasedStateMachine):
     @rule()
     def look(self) -> None:
         self._play("look")
+        self._play("again")
 
 
 @pytest.fixture(scope="module")
-def place() -> Generator[tuple[Path, Path]]:
+def place() -> Generator[tuple[Books, Path]]:
     """A migrated database, and a folder for markets: one after the other uses it."""
     with fast_folder() as folder, tempfile.TemporaryDirectory(dir=folder) as market:
-        yield make_template(folder), Path(market)
+        yield SqliteBooks(Path(market), template=make_template(folder)), Path(market)
 
 
 @pytest.mark.timeout(0)
-def test_nothing_that_happens_to_a_market_costs_anybody_money(place: tuple[Path, Path]) -> None:
-    MarketMachine.template, MarketMachine.folder = place
+def test_nothing_that_happens_to_a_market_costs_anybody_money(place: tuple[Books, Path]) -> None:
+    MarketMachine.books, MarketMachine.folder = place
     run_state_machine_as_test(
         MarketMachine,
         settings=settings(
@@ -341,8 +343,8 @@ def test_nothing_that_happens_to_a_market_costs_anybody_money(place: tuple[Path,
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
-def test_what_once_went_wrong_goes_well(place: tuple[Path, Path], script: Script) -> None:
-    template, folder = place
-    played = play_script(script.operations, folder, template=template, diligent=script.diligent)
+def test_what_once_went_wrong_goes_well(place: tuple[Books, Path], script: Script) -> None:
+    books, folder = place
+    played = play_script(script.operations, folder, books=books, diligent=script.diligent)
     assert played.breaches == []
     assert script.reaches <= played.reached
