@@ -15,6 +15,7 @@ from mutants.in_ledger import IN_LEDGER
 from mutants.in_lightning import IN_LIGHTNING
 from mutants.in_market import IN_MARKET
 from mutants.in_payout import IN_PAYOUT
+from mutants.in_postgres import IN_POSTGRES
 from mutants.in_recovery import IN_RECOVERY
 from mutants.mutation import Mutation
 from mutants.promises import INVARIANTS, NONE_APPLIES
@@ -31,6 +32,7 @@ CATALOGUE: tuple[Mutation, ...] = (
     *IN_MARKET,
     *IN_LIGHTNING,
     *AT_THE_BORDER,
+    *IN_POSTGRES,
 )
 
 

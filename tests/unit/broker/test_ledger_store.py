@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -132,11 +133,24 @@ async def test_the_database_refuses_to_change_what_was_recorded(template: Templa
 
 @pytest.mark.parametrize("template", ["postgres"], indirect=True)
 async def test_a_log_cannot_be_emptied_at_one_stroke_either(template: Template, tmp_path: Path) -> None:
-    look = Look(template.copy(tmp_path))
-    for table in APPEND_ONLY:
-        with pytest.raises(sa.exc.IntegrityError, match="append-only"):
-            look.change(f"TRUNCATE {table} CASCADE")
-    look.close()
+    with closing(Look(template.copy(tmp_path))) as look:
+        for table in APPEND_ONLY:
+            with pytest.raises(sa.exc.IntegrityError, match="append-only"):
+                look.change(f"TRUNCATE {table} CASCADE")
+
+
+@pytest.mark.parametrize("template", ["postgres"], indirect=True)
+async def test_jobs_escrows_and_withdrawals_cannot_be_removed_at_one_stroke(
+    template: Template, tmp_path: Path
+) -> None:
+    tables = ("escrow", "job", "withdrawal")
+    with closing(Look(template.copy(tmp_path))) as look:
+        for table in tables:
+            for other in (*APPEND_ONLY, *tables):  # which may refuse it as well: they speak of each other
+                look.unguard(other)
+            look.guard(table, look.guards(table))
+            with pytest.raises(sa.exc.IntegrityError, match="append-only"):
+                look.change(f"TRUNCATE {table} CASCADE")
 
 
 async def test_every_table_that_is_a_log_is_append_only(template: Template, tmp_path: Path) -> None:
