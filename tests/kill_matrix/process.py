@@ -148,7 +148,8 @@ class Process:
             task.exception()  # looked at: who waits for it raises it, and the death of its process is no news
 
     def _spawn(self, work: Any) -> asyncio.Task[Any]:
-        return asyncio.get_running_loop().create_task(work, context=self._context)
+        # A copy each, as a server gives each request: what one task notes in its context is not another's.
+        return asyncio.get_running_loop().create_task(work, context=self._context.copy())
 
 
 def owned_task(loop: asyncio.AbstractEventLoop, work: Any, **kwargs: Any) -> asyncio.Task[Any]:
