@@ -52,6 +52,23 @@ class CountedDatabase(WrappedDatabase):
 
 
 @dataclass
+class WrongBy:
+    """By how many seconds a broker's clock is ahead."""
+
+    seconds: float = 0.0
+
+
+class WrongClock:
+    """A clock that somebody sets; how long things take is measured by another one."""
+
+    def __init__(self, right: ManualTime, wrong_by: WrongBy) -> None:
+        self._right, self._wrong_by = right, wrong_by
+
+    def now(self) -> float:
+        return self._right.now() + self._wrong_by.seconds
+
+
+@dataclass
 class WithdrawalWorld:
     """What is owed, who owes it, and the network on which it is paid."""
 
@@ -66,13 +83,20 @@ class WithdrawalWorld:
     gate: PayoutGate = field(default_factory=PayoutGate)
     invoices: int = 0
 
-    def start(self, node: str = "broker") -> Accounts:
-        """Start one more broker on the database and the node."""
+    def start(
+        self,
+        node: str = "broker",
+        *,
+        wrong_by: WrongBy | None = None,
+        database: WrappedDatabase | None = None,
+    ) -> Accounts:
+        """Start one more broker on the node, with a clock that may be wrong, and the database or a way to it."""
         opened = self.network.node(node)
         started = Accounts(
-            database=self.database,
+            database=database or self.database,
             node=opened,
-            clock=self.clock,
+            clock=WrongClock(self.clock, wrong_by) if wrong_by else self.clock,
+            steady=self.clock.now,
             ids=Ids(self.clock),
             signals=Signals(),
             limits=replace(self.limits, own_node=opened.pubkey),

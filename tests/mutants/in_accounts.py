@@ -10,7 +10,35 @@ WITHDRAWALS = f"{UNIT}/test_withdrawals.py"
 NO_ANSWER = f"{WITHDRAWALS}::test_an_answer_that_does_not_come_fails_nothing_and_gives_nothing_back"
 CREDIT = f"{UNIT}/test_credit_stories.py"
 
+BEFORE = f"{UNIT}/test_calls_of_before.py"
+
 IN_ACCOUNTS = (
+    Mutation(
+        name="a withdrawal is given back by the clock alone, which may jump",
+        file=SERVICE,
+        old="            if not is_last_word or not is_confirmed(",
+        new="            if not is_confirmed(",
+        breaks=("I37",),
+        caught_by=f"{BEFORE}::test_the_call_of_a_killed_broker_is_waited_for_although_the_clock_jumps_before_the_next_start"
+        "[sqlite-29-forward]",
+    ),
+    Mutation(
+        name="what a node said before it stood still counts afterwards",
+        file=SERVICE,
+        old="            self._watch.was_not_denied(withdrawal.id)\n",
+        new="",
+        breaks=("I28",),
+        caught_by=f"{BEFORE}::test_a_node_that_stood_still_is_asked_twice_after_it_goes_on[sqlite]",
+    ),
+    Mutation(
+        name="a clock that was put back hides that a broker stood still",
+        file=SERVICE,
+        old="by_steady=self._watch.now() - begun)",
+        new="by_steady=0)",
+        breaks=("I29", "I37"),
+        caught_by=f"{BEFORE}::test_a_broker_that_stood_still_before_its_call_does_not_make_it_when_another_may_have_given_up"
+        "[sqlite-clock put back meanwhile]",
+    ),
     Mutation(
         name="the routing of a withdrawal is not part of what it needs",
         file=SERVICE,

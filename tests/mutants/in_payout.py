@@ -74,7 +74,7 @@ IN_PAYOUT = (
     Mutation(
         name="whoever took too long after the intent still pays",
         file=PAYOUT,
-        old="    if intent is None or recorder.now() - now > STALE_SECONDS:\n        return intent\n",
+        old="    if intent is None or _is_stale(recorder, since=now, begun_at=begun_at):\n        return intent\n",
         new="    if intent is None:\n        return intent\n",
         breaks=("I14", "I29"),
         caught_by=f"{PAYING}::test_a_broker_that_stood_still_after_its_intent_does_not_pay_any_more[sqlite]",

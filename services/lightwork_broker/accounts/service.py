@@ -36,7 +36,7 @@ from lightwork_broker.ledger.rules import (
     unreserve_posting,
     withdrawn_posting,
 )
-from lightwork_broker.lightning.conclusion import STALE_SECONDS, Watch, is_confirmed, may_be_over
+from lightwork_broker.lightning.conclusion import Watch, is_confirmed, is_stale, may_be_over
 from lightwork_broker.lightning.errors import LightningError, PermissionMissing, Refused
 from lightwork_broker.lightning.ports import LightningNode, Payout, PayoutFailure, PayoutStatus
 from lightwork_broker.lightning.preimage import Preimage
@@ -293,11 +293,11 @@ class Accounts:
     async def _pay(self, withdrawal: Withdrawal) -> None:
         if self._gate.is_closed:
             return  # it stays reserved, and the sweep asks again
-        now = self._clock.now()
+        now, begun = self._clock.now(), self._watch.now()
         async with self._database.write() as tx:
             mine = await store.take_call(tx, withdrawal, now=now)
         # Whoever comes after the commit too late must not call: somebody may have found that nobody did.
-        if not mine or self._clock.now() - now > STALE_SECONDS:
+        if not mine or is_stale(by_clock=self._clock.now() - now, by_steady=self._watch.now() - begun):
             return
         self._watch.begin(withdrawal.id)
         try:
@@ -324,6 +324,7 @@ class Accounts:
         self._watch.begin(withdrawal.id)
         seen = await self._node.track(withdrawal.payment_hash)
         if seen.status in (PayoutStatus.IN_FLIGHT, PayoutStatus.UNKNOWN):
+            self._watch.was_not_denied(withdrawal.id)
             seen = await self._node.wait(withdrawal.payment_hash, FOLLOW_SECONDS)
         if seen.status is PayoutStatus.FAILED:
             now, is_last_word = self._clock.now(), self._watch.is_last_word(withdrawal.id)

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from lightwork_broker.escrow.guardian import outgoing_cltv_limit
 from lightwork_broker.escrow.machine import EscrowEvent, EscrowState
 from lightwork_broker.escrow.store import FARTHEST_SECONDS, Escrow, Value
-from lightwork_broker.lightning.conclusion import STALE_SECONDS, Watch, is_confirmed, may_be_over
+from lightwork_broker.lightning.conclusion import Watch, is_confirmed, is_stale, may_be_over
 from lightwork_broker.lightning.ports import (
     HoldInvoice,
     InvoiceState,
@@ -89,7 +89,7 @@ async def dispatch(recorder: Recorder, node: LightningNode, escrow: Escrow) -> E
 
     Otherwise the escrow is cancelled: nothing is on its way out, so nobody can lose.
     """
-    now = recorder.now()
+    now, begun_at = recorder.now(), recorder.watch.now()
     if now < escrow.retry_at <= now + FARTHEST_SECONDS:
         return None
     if escrow.failure is not None and PayoutFailure(escrow.failure).is_permanent:
@@ -130,7 +130,7 @@ async def dispatch(recorder: Recorder, node: LightningNode, escrow: Escrow) -> E
         retry_at=0,
         forward_by=escrow.forward_by or int(now) + escrow.forward_seconds,
     )
-    if intent is None or recorder.now() - now > STALE_SECONDS:
+    if intent is None or _is_stale(recorder, since=now, begun_at=begun_at):
         return intent
     begun = await recorder.get(escrow.id)
     recorder.watch.begin(_attempt(begun))
@@ -178,6 +178,7 @@ async def finish(
     recorder.watch.begin(_attempt(escrow))
     seen = await node.track(escrow.payment_hash)
     if seen.status in (PayoutStatus.IN_FLIGHT, PayoutStatus.UNKNOWN):
+        recorder.watch.was_not_denied(_attempt(escrow))
         seen = await node.wait(escrow.payment_hash, FOLLOW_SECONDS)
     if seen.status is PayoutStatus.FAILED and not await _is_conclusive(recorder, escrow):
         return await _pay_again(recorder, node, escrow) if may_pay else None
@@ -197,9 +198,9 @@ async def _pay_again(recorder: Recorder, node: LightningNode, escrow: Escrow) ->
     limit = None if hold is None else _safe_limit(escrow, hold, summary, safety=recorder.safety)
     if limit is None or limit < escrow.outgoing_cltv_blocks:
         return None
-    now = recorder.now()
+    now, begun_at = recorder.now(), recorder.watch.now()
     taken = await recorder.take_over(escrow)
-    if taken is None or recorder.now() - now > STALE_SECONDS:
+    if taken is None or _is_stale(recorder, since=now, begun_at=begun_at):
         return None
     recorder.watch.begin(_attempt(taken))
     seen = await _pay(node, taken, limit=limit)
@@ -215,6 +216,10 @@ async def _is_conclusive(recorder: Recorder, escrow: Escrow) -> bool:
         await recorder.mark_unseen(escrow)
         return False
     return is_last_word and is_confirmed(now=now, unseen_since=escrow.unseen_since)
+
+
+def _is_stale(recorder: Recorder, *, since: float, begun_at: float) -> bool:
+    return is_stale(by_clock=recorder.now() - since, by_steady=recorder.watch.now() - begun_at)
 
 
 def _attempt(escrow: Escrow) -> str:

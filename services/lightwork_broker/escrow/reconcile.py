@@ -195,8 +195,12 @@ class Reconciler:
         """
         async with self._database.read() as tx:
             ids = await store.unfinished(tx)
-        await self._sweep(ids, watching_only=False)
-        summary = await self._node.summary()
+        try:
+            await self._sweep(ids, watching_only=False)
+            summary = await self._node.summary()
+        except (LightningError, LightningDown):
+            self._escrows.watch.was_silent()
+            raise
         await self._escrows.guard(summary.block_height)
         await self._alarm(summary)
 

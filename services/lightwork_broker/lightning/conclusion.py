@@ -9,7 +9,12 @@ GRACE_SECONDS = 30
 SECOND_LOOK_SECONDS = 10
 """How long after the node first said that a payment did not happen it must say so again."""
 STALE_SECONDS = 10
-"""An intent older than this is not acted on by the one that made it: somebody may have taken it over."""
+"""An intent older than this is not acted on by the one that made it: somebody may have taken it over.
+
+Nobody gives an intent of another broker up before having known of it for `GRACE_SECONDS`, by a clock of its own that
+nobody can set. So what is left for the call itself to arrive is the difference of the two, however far apart the
+brokers' own clocks are.
+"""
 
 
 def may_be_over(*, now: float, called_at: float) -> bool:
@@ -25,6 +30,14 @@ def is_confirmed(*, now: float, unseen_since: float) -> bool:
     return now - unseen_since >= SECOND_LOOK_SECONDS
 
 
+def is_stale(*, by_clock: float, by_steady: float) -> bool:
+    """Tell whether an intent is too old to act on, so many seconds after it, by each of two clocks.
+
+    One that is put back, or stands still while its machine sleeps, hides a delay: the longer time counts.
+    """
+    return max(by_clock, by_steady) > STALE_SECONDS
+
+
 class Watch:
     """For how long this process has known of calls, by a clock that nobody can set (`steady`, seconds).
 
@@ -36,6 +49,10 @@ class Watch:
         self._steady = steady
         self._known: dict[str, float] = {}
         self._unseen: dict[str, float] = {}
+
+    def now(self) -> float:
+        """Return seconds since some moment."""
+        return self._steady()
 
     def begin(self, name: str) -> None:
         """Take note of a call that is made now, or that this process comes to know of."""
@@ -51,6 +68,17 @@ class Watch:
         now = self._steady()
         unseen = self._unseen.setdefault(name, now)
         return self.is_over(name) and is_confirmed(now=now, unseen_since=unseen)
+
+    def was_not_denied(self, name: str) -> None:
+        """Take note that the node said something else, or nothing: it may have stood still, with the call unread.
+
+        What it says next may be said before it reads that call, so denials count anew from there.
+        """
+        self._unseen.pop(name, None)
+
+    def was_silent(self) -> None:
+        """Take note that the node gave no answer, as `was_not_denied` of all calls."""
+        self._unseen.clear()
 
     def end(self, name: str) -> None:
         """Forget a call whose outcome is known."""

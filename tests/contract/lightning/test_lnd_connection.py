@@ -6,6 +6,8 @@ import asyncio
 import dataclasses
 import importlib
 import logging
+import os
+import socket
 import traceback
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 from contract.lightning.world_lnd import LndWorld, settings
 from contract.lightning.worlds import hold, in_state, pay, paying, secret
 
+from lightwork_broker.lightning.conclusion import GRACE_SECONDS, STALE_SECONDS
 from lightwork_broker.lightning.errors import (
     InvoiceCanceled,
     InvoiceStillOpen,
@@ -157,6 +160,30 @@ async def test_a_file_that_is_not_there_is_named(network: Network, tmp_path: Pat
     nowhere = tmp_path / "nothing"
     with pytest.raises(LightningUnavailable, match="nothing"):
         LndNode(dataclasses.replace(settings(network, "broker"), **{missing: nowhere}))
+
+
+def _kernel_gives_up_after_ms(port: int) -> set[int]:
+    """Return the TCP_USER_TIMEOUT of each of our connections to a port of this machine."""
+    found: set[int] = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            with socket.socket(fileno=os.dup(int(name))) as one:
+                if one.family is not socket.AF_UNIX and one.getpeername()[1] == port:
+                    found.add(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT))
+        except OSError:
+            continue  # no socket, or not connected
+    return found
+
+
+async def test_what_a_killed_broker_has_sent_is_given_up_long_before_its_payment_is(network: Network) -> None:
+    # Linux ends a connection whose bytes are not acknowledged for so long, also one whose process is gone
+    # (tcp(7), TCP_USER_TIMEOUT), so a call of before cannot arrive after it.
+    node = LndNode(settings(network, "broker"))
+    await node.summary()
+    given_up = _kernel_gives_up_after_ms(int(network.node("broker").grpc_address.rpartition(":")[2]))
+    await node.close()
+    assert given_up
+    assert all(0 < after <= (GRACE_SECONDS - STALE_SECONDS) * 1_000 / 2 for after in given_up)
 
 
 async def test_a_closed_node_is_unavailable(network: Network) -> None:

@@ -96,6 +96,26 @@ async def test_the_node_must_say_again_after_a_while_that_nothing_was_paid(story
     assert _escrow(story)["state"] == "settled"
 
 
+async def test_a_node_that_stood_still_meanwhile_must_say_twice_anew_that_nothing_was_paid(
+    story: Story,
+) -> None:
+    await _until_working(story)
+    lost = ("pay", Fault.LOST_BEFORE)
+    story.world.node.faults = [lost, lost]
+    await _play(story, Op("deliver"), Op("sweep"))
+    story.world.clock.time += 31
+    await _play(story, Op("sweep"), Op("node_down"), Op("sweep"))
+    story.world.clock.time += 11
+    # The first thing that it says may be said before it reads what waits in its socket.
+    await _play(story, Op("node_up"), Op("sweep"))
+    assert _escrow(story)["state"] == "forwarding"
+    story.world.clock.time += 11
+    await _play(story, Op("sweep"))
+    assert _escrow(story)["state"] == "releasing"
+    assert await story.heal(diligent=True) == []
+    assert _escrow(story)["state"] == "settled"
+
+
 async def test_a_broker_that_stood_still_after_its_intent_does_not_pay_any_more(story: Story) -> None:
     payment_hash = await _until_releasing(story)
     node = Port(story.world.node)
