@@ -19,6 +19,7 @@ from lightwork_broker.payout_gate import PayoutGate
 from lightwork_broker.signals import Signals
 from lightwork_broker.watchdog import Watchdog
 from lightwork_contracts.bolt11 import Network, write_invoice
+from lightwork_contracts.ids import JobId
 from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.money import Msat
 from lightwork_contracts.status import Acceptance
@@ -46,10 +47,10 @@ async def _still_there() -> bool:
     return False
 
 
-async def _sell(
+async def _begin(
     world: World, *, mode: PaymentMode = PaymentMode.ESCROW, outcome: Outcome | None = None
-) -> str:
-    """Hire, pay, and let the provider deliver, which asks for the payout; return the state of the escrow."""
+) -> JobId:
+    """Hire and pay, and let the provider take the job."""
     broker = _broker(world)
     quote = await world.add_quote(broker, acceptance=Acceptance.AUTO, mode=mode)
     job = await broker.jobs.hire(BUYER, quote)
@@ -59,9 +60,18 @@ async def _sell(
     world.node.buyer_pays(job.payment_hash, world.node.holds[job.payment_hash].value_msat)
     await world.calm()
     await broker.queue.poll(PROVIDER, PollWork(wait_seconds=0, max_jobs=1), gone=_still_there)
-    await broker.queue.deliver(PROVIDER, job.id, epoch=1, result="done")
+    return job.id
+
+
+async def _deliver(world: World, job: JobId) -> str:
+    """Let the provider deliver, which asks for the payout; return the state of the escrow."""
+    await _broker(world).queue.deliver(PROVIDER, job, epoch=1, result="done")
     await world.calm()
-    return _rows(world, "SELECT state FROM escrow WHERE id = ?", job.id)[0]["state"]
+    return _rows(world, "SELECT state FROM escrow WHERE id = ?", job)[0]["state"]
+
+
+async def _sell(world: World, *, outcome: Outcome | None = None) -> str:
+    return await _deliver(world, await _begin(world, outcome=outcome))
 
 
 def _rows(world: World, sql: str, *values: str) -> list[dict[str, Any]]:
@@ -78,6 +88,7 @@ async def test_a_payout_that_cost_more_than_its_reserve_stops_every_further_one_
     broker = _broker(world)
     assert await _sell(world) == "settled"
     assert not broker.gate.is_closed
+    later, on_credit = await _begin(world), await _begin(world, mode=PaymentMode.CREDIT)
     world.node.heeds_fee_limits = False
     # It is booked as it was, to the msat, and it is the last one.
     assert await _sell(world, outcome=FAR_TOO_MUCH) == "settled"
@@ -86,9 +97,9 @@ async def test_a_payout_that_cost_more_than_its_reserve_stops_every_further_one_
     broker.gate.open()  # as the watchdog does, which finds that the sums are right
     assert broker.gate.is_closed
     paid = dict(world.node.paid_out)
-    assert await _sell(world) == "releasing"
+    assert await _deliver(world, later) == "releasing"
     assert world.node.paid_out == paid
-    assert await _sell(world, mode=PaymentMode.CREDIT) == "settled"
+    assert await _deliver(world, on_credit) == "settled"
 
 
 async def test_a_broker_that_is_started_soon_after_finds_the_overspent_payout_again(world: World) -> None:
