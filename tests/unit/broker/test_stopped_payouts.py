@@ -131,7 +131,7 @@ async def test_a_withdrawal_that_cost_more_than_its_reserve_stops_every_further_
         pending=store.credit_under_way,
         gate=broker.gate,
     )
-    assert await _sell(world, mode=PaymentMode.CREDIT) == "settled"
+    assert await _deliver(world, await _begin(world, mode=PaymentMode.CREDIT)) == "settled"
     world.node.heeds_fee_limits = False
     for number, status in ((1, WithdrawalStatus.PAID), (2, WithdrawalStatus.PAYING)):
         payment_hash = world.node.provider_hash(f"withdrawal {number}")
