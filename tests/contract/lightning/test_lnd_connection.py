@@ -175,7 +175,9 @@ def _kernel_gives_up_after_ms(port: int) -> set[int]:
     return found
 
 
-async def test_what_a_killed_broker_has_sent_is_given_up_long_before_its_payment_is(network: Network) -> None:
+async def test_the_kernel_is_told_to_give_up_what_a_broker_has_sent_long_before_its_payment_is(
+    network: Network,
+) -> None:
     # Linux ends a connection whose bytes are not acknowledged for so long, also one whose process is gone
     # (tcp(7), TCP_USER_TIMEOUT), so a call of before cannot arrive after it.
     node = LndNode(settings(network, "broker"))
