@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from kill_matrix.steps import Steps
 from kill_matrix.stores import Store
 from kill_matrix.virtual_time import LoopTime
-from kill_matrix.watched import Killed, Life, WatchedNode, watched
+from kill_matrix.watched import Killed, Life, WatchedNode
+from kill_matrix.watched_server import watched
 
 from lightwork_broker.app import Rooms, create_app
 from lightwork_broker.clock import Clock

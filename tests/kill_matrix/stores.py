@@ -8,11 +8,11 @@ import sqlite3
 import warnings
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import psycopg
+from postgres_dump import Dump, dump, load
 from postgres_server import PostgresServer
-from psycopg import sql
 from psycopg.rows import dict_row
 
 from lightwork_broker.db.place import migrate
@@ -99,8 +99,7 @@ class PostgresStore:
     def __init__(self, server: PostgresServer) -> None:
         self.server = server
         migrate(server.create(self.TEMPLATE))
-        self._copy: dict[str, bytes] = {}
-        self._sequences: dict[str, int] = {}
+        self._kept: Dump | None = None
         self._look: psycopg.Connection[Any] | None = None
 
     @property
@@ -118,24 +117,14 @@ class PostgresStore:
         return cursor.execute(query.replace("?", "%s").encode(), values).fetchall()
 
     def keep(self) -> None:
-        with psycopg.connect(self.place) as connection:
-            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            self._copy = {name: _copied(connection, name) for name in _tables(connection)}
-            found = connection.execute("SELECT sequencename, last_value FROM pg_sequences").fetchall()
-            self._sequences = {name: last for name, last in found if last is not None}
+        with psycopg.connect(self.place, autocommit=True) as connection:
+            self._kept = dump(connection)
 
     def restore(self) -> None:
+        assert self._kept is not None
         self.fresh()
-        with psycopg.connect(self.place) as connection:
-            connection.execute("SET session_replication_role = replica")
-            names = sql.SQL(", ").join(map(sql.Identifier, self._copy))
-            connection.execute(sql.SQL("TRUNCATE {}").format(names))
-            for name, rows in self._copy.items():
-                loading = sql.SQL("COPY {} FROM STDIN").format(sql.Identifier(name))
-                with connection.cursor().copy(loading) as copy:
-                    copy.write(rows)
-            for name, last in self._sequences.items():
-                connection.execute("SELECT setval(%s, %s)", (name, last))
+        with psycopg.connect(self.place, autocommit=True) as connection:
+            load(connection, self._kept)
 
     def cut(self) -> None:
         """Do what the system does with a dead process's sockets, and the server when it sees that."""
@@ -161,13 +150,3 @@ class PostgresStore:
         if self._look is not None:
             self._look.close()
             self._look = None
-
-
-def _tables(connection: psycopg.Connection[Any]) -> list[str]:
-    found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
-    return [cast("str", row[0]) for row in found]
-
-
-def _copied(connection: psycopg.Connection[Any], table: str) -> bytes:
-    with connection.cursor().copy(sql.SQL("COPY {} TO STDOUT").format(sql.Identifier(table))) as copy:
-        return b"".join(bytes(part) for part in copy)

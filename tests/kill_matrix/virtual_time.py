@@ -20,30 +20,12 @@ Ts = TypeVarTuple("Ts")
 
 START = 1_800_000_000.0
 """Unix time at the start of each loop."""
+OUTSIDE_SECONDS = 60.0
+"""How long, by the real clock, another program may give no answer."""
 
 
 class NothingLeft(RuntimeError):
     """Every task waits for something that nobody will do."""
-
-
-class Outside:
-    """What is awaited from programs that live in real time: until it comes, no virtual time passes."""
-
-    PATIENCE_SECONDS = 60.0
-
-    def __init__(self) -> None:
-        self.awaited = 0
-
-    @contextmanager
-    def waiting(self) -> Generator[None]:
-        self.awaited += 1
-        try:
-            yield
-        finally:
-            self.awaited -= 1
-
-
-OUTSIDE = Outside()
 
 
 class _Impatient(selectors.SelectSelector):
@@ -55,10 +37,10 @@ class _Impatient(selectors.SelectSelector):
         self.outside = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if (self.outside or OUTSIDE.awaited) and timeout != 0:
-            found = super().select(OUTSIDE.PATIENCE_SECONDS)
+        if self.outside and timeout != 0:
+            found = super().select(OUTSIDE_SECONDS)
             if not found:
-                raise NothingLeft("a program outside gives no answer")
+                raise NothingLeft("another program gives no answer")
             return found
         if timeout is None:
             raise NothingLeft("every task waits, and no timer is set")

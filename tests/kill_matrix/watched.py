@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import sqlalchemy as sa
 from kill_matrix.steps import Kind, Moment, Steps
-from kill_matrix.virtual_time import OUTSIDE
 
-from lightwork_broker.db.engine import DatabaseUnavailable, Transaction
-from lightwork_broker.db.place import is_server
-from lightwork_broker.db.postgres import PostgresDatabase
+from lightwork_broker.db.engine import Transaction
 from lightwork_broker.db.sqlite import SqliteDatabase
 from lightwork_broker.lightning.closures import ClosedHtlc, Closure
 from lightwork_broker.lightning.errors import LightningUnavailable
@@ -87,55 +83,6 @@ class WatchedDatabase(SqliteDatabase):
         self._life.require()
         async with super().read() as tx:
             yield tx
-
-
-class WatchedServer(PostgresDatabase):
-    """The same on a PostgreSQL server. It has no relay: there is no other broker to tell.
-
-    `AnswerLost` after a commit becomes what a broker sees whose server made the commit and was gone then.
-    """
-
-    def __init__(self, url: str, *, life: Life) -> None:
-        super().__init__(url)
-        self.relay = None  # pyright: ignore[reportAttributeAccessIssue]
-        self._life = life
-
-    @asynccontextmanager
-    async def write(self) -> AsyncGenerator[Transaction]:
-        self._life.require()
-        with OUTSIDE.waiting():
-            async with super().write() as tx:
-                yield tx
-                wakes = list(tx.after_commit_actions)
-                tx.after_commit_actions.clear()
-                self._life.reach(Kind.COMMIT, "commit", Moment.BEFORE)
-            try:
-                self._life.reach(Kind.COMMIT, "commit", Moment.AFTER)
-            except AnswerLost as error:
-                raise DatabaseUnavailable("the server went away with its answer") from error
-        for wake in wakes:
-            asyncio.get_running_loop().call_soon(wake)
-
-    @asynccontextmanager
-    async def read(self) -> AsyncGenerator[Transaction]:
-        self._life.require()
-        with OUTSIDE.waiting():
-            async with super().read() as tx:
-                yield tx
-
-    async def add_once(self, table: sa.Table, **values: object) -> bool:
-        self._life.require()
-        with OUTSIDE.waiting():
-            return await super().add_once(table, **values)
-
-    async def close(self) -> None:
-        with OUTSIDE.waiting():
-            await super().close()
-
-
-def watched(place: str, *, life: Life) -> WatchedDatabase | WatchedServer:
-    """Open the database at a place."""
-    return WatchedServer(place, life=life) if is_server(place) else WatchedDatabase(place, life=life)
 
 
 class WatchedNode:

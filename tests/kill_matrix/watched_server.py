@@ -10,9 +10,10 @@ from typing import cast
 import sqlalchemy as sa
 from kill_matrix.steps import Kind, Moment
 from kill_matrix.virtual_time import VirtualLoop
-from kill_matrix.watched import Life
+from kill_matrix.watched import AnswerLost, Life, WatchedDatabase
 
-from lightwork_broker.db.engine import Transaction
+from lightwork_broker.db.engine import DatabaseUnavailable, Transaction
+from lightwork_broker.db.place import is_server
 from lightwork_broker.db.postgres import PostgresDatabase
 
 HEARD_AFTER_SECONDS = 0.001
@@ -66,11 +67,15 @@ class LineRelay:
 
 
 class WatchedServer(PostgresDatabase):
-    """A broker's database on a server. A transaction whose process dies before the commit leaves no trace."""
+    """A broker's database on a server. A transaction whose process dies before the commit leaves no trace.
 
-    def __init__(self, url: str, *, life: Life, line: Line) -> None:
+    Without a `line` it has no relay: there is no other broker to tell. `AnswerLost` after a commit becomes what a
+    broker sees whose server made the commit and was gone then.
+    """
+
+    def __init__(self, url: str, *, life: Life, line: Line | None = None) -> None:
         super().__init__(url)
-        self.relay = LineRelay(line, life=life)
+        self.relay = None if line is None else LineRelay(line, life=life)  # pyright: ignore[reportAttributeAccessIssue]
         self._life = life
 
     @asynccontextmanager
@@ -79,8 +84,15 @@ class WatchedServer(PostgresDatabase):
         with _outside():
             async with super().write() as tx:
                 yield tx
+                wakes = list(tx.after_commit_actions)
+                tx.after_commit_actions.clear()
                 self._life.reach(Kind.COMMIT, "commit", Moment.BEFORE)
-            self._life.reach(Kind.COMMIT, "commit", Moment.AFTER)
+            try:
+                self._life.reach(Kind.COMMIT, "commit", Moment.AFTER)
+            except AnswerLost as error:
+                raise DatabaseUnavailable("the server went away with its answer") from error
+        for wake in wakes:
+            asyncio.get_running_loop().call_soon(wake)
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[Transaction]:
@@ -97,6 +109,11 @@ class WatchedServer(PostgresDatabase):
     async def close(self) -> None:
         with _outside():
             await super().close()
+
+
+def watched(place: str, *, life: Life) -> WatchedDatabase | WatchedServer:
+    """Open the database at a place."""
+    return WatchedServer(place, life=life) if is_server(place) else WatchedDatabase(place, life=life)
 
 
 @contextmanager

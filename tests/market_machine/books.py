@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Sequence
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
@@ -13,8 +12,8 @@ from typing import Any, Protocol
 import psycopg
 from kill_matrix.watched import Life, WatchedDatabase
 from kill_matrix.watched_server import Line, WatchedServer
+from postgres_dump import dump, load
 from postgres_server import PostgresServer
-from psycopg import sql
 
 from lightwork_broker.db.engine import Database
 from lightwork_broker.db.place import migrate
@@ -122,19 +121,11 @@ class ServerBooks:
         self._url = server.create("market_of_a_test")
         migrate(self._url)
         self._connection = psycopg.connect(self._url, autocommit=True)
-        self._tables: Sequence[str] = [
-            row["name"]
-            for row in self.rows(
-                "SELECT c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-                "WHERE n.nspname = 'public' AND c.relkind = 'r' AND c.relname != 'alembic_version'"
-            )
-        ]
-        self._sequences = [row["name"] for row in self.rows("SELECT sequencename AS name FROM pg_sequences")]
-        self._empty = self._kept = self._dump()
+        self._empty = self._kept = dump(self._connection)
 
     def begin(self) -> None:
         self.line = Line()
-        self._load(self._empty)
+        load(self._connection, self._empty)
 
     def rows(self, query: str, *values: object) -> Rows:
         cursor = self._connection.execute(query.replace("?", "%s").encode(), values or None)
@@ -148,10 +139,10 @@ class ServerBooks:
         return self.rows("SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS at")[0]["at"]
 
     def keep(self) -> None:
-        self._kept = self._dump()
+        self._kept = dump(self._connection)
 
     def restore(self) -> None:
-        self._load(self._kept)
+        load(self._connection, self._kept)
 
     def open(self, life: Life) -> Database:
         return WatchedServer(self._url, life=life, line=self.line)
@@ -162,33 +153,6 @@ class ServerBooks:
     def end(self) -> None:
         """Let go of the server."""
         self._connection.close()
-
-    def _dump(self) -> tuple[dict[str, bytes], dict[str, tuple[int, bool]]]:
-        with self._connection.transaction(), self._connection.cursor() as cursor:
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            tables: dict[str, bytes] = {}
-            for table in self._tables:
-                with cursor.copy(sql.SQL("COPY {} TO STDOUT").format(sql.Identifier(table))) as copy:
-                    tables[table] = b"".join(bytes(part) for part in copy)
-            numbers: dict[str, tuple[int, bool]] = {}
-            for name in self._sequences:
-                query = sql.SQL("SELECT last_value, is_called FROM {}").format(sql.Identifier(name))
-                numbers[name] = tuple(cursor.execute(query).fetchone() or (1, False))  # pyright: ignore[reportArgumentType]
-        return tables, numbers
-
-    def _load(self, dump: tuple[dict[str, bytes], dict[str, tuple[int, bool]]]) -> None:
-        tables, numbers = dump
-        with self._connection.transaction(), self._connection.cursor() as cursor:
-            # As a restored dump: no trigger fires, and what is there goes without being asked.
-            cursor.execute("SET LOCAL session_replication_role = replica")
-            cursor.execute("SET LOCAL lock_timeout = '20s'")
-            names = sql.SQL(", ").join(sql.Identifier(table) for table in tables)
-            cursor.execute(sql.SQL("TRUNCATE {} CASCADE").format(names))
-            for table, rows in tables.items():
-                with cursor.copy(sql.SQL("COPY {} FROM STDIN").format(sql.Identifier(table))) as copy:
-                    copy.write(rows)
-            for name, (last, called) in numbers.items():
-                cursor.execute("SELECT setval(%s::regclass, %s, %s)", (f'"{name}"', last, called))
 
 
 def _plain(value: object) -> object:
