@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from databases import Template, WrappedDatabase
-from faulty_node import HOLD_EXPIRY_DELTA, OWN_NODE, ROUTE_BLOCKS, Crash, FaultyNode, Port
+from faulty_node import HOLD_EXPIRY_DELTA, OWN_NODE, ROUTE_BLOCKS, Crash, FaultyNode
+from faulty_port import Port
 from pydantic import JsonValue
 
 from lightwork_broker.clock import Clock, Ids
@@ -311,6 +312,12 @@ class World:
         """Return a broker that serves requests."""
         broker = self.brokers[index % len(self.brokers)]
         return broker if broker is not None and broker.up and not broker.port.dead else None
+
+    def serving(self, index: int = 0) -> Broker:
+        """Return a broker that must serve requests by now."""
+        broker = self.working(index)
+        assert broker is not None
+        return broker
 
     async def add_quote(
         self,

@@ -20,7 +20,8 @@ from e2e_provider import HandBuyer, HandProvider, advert
 from e2e_stage import ANY_NODE
 from e2e_world import World
 from fastapi import APIRouter, FastAPI
-from faulty_node import FaultyNode, Port
+from faulty_node import FaultyNode
+from faulty_port import Port
 from pydantic import JsonValue
 
 from lightwork_broker.app import create_app

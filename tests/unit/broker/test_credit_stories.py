@@ -10,7 +10,7 @@ import pytest
 from databases import Backup, Template
 from escrow_checks import Books
 from escrow_story import BUYER, PROVIDER, Op, Story, open_story
-from escrow_world import BROKER_KEY, LIMITS, PREIMAGES, PRICE, Broker
+from escrow_world import BROKER_KEY, LIMITS, PREIMAGES, PRICE
 from faulty_node import Fault
 
 from lightwork_broker.errors import CreditCeiling
@@ -34,14 +34,8 @@ async def story(template: Template) -> AsyncGenerator[Story]:
         yield opened
 
 
-def _broker(story: Story, index: int = 0) -> Broker:
-    broker = story.world.working(index)
-    assert broker is not None
-    return broker
-
-
 async def _hire(story: Story, acceptance: Acceptance = Acceptance.AUTO) -> None:
-    broker = _broker(story)
+    broker = story.world.serving()
     quote = await story.world.add_quote(broker, acceptance=acceptance, mode=PaymentMode.CREDIT)
     await broker.jobs.hire(BUYER, quote)
     await story.world.calm()
@@ -84,7 +78,7 @@ async def test_a_delivered_job_is_settled_and_owed_to_its_provider_to_the_msat(s
     assert _owed(story) == PRICE
     assert story.world.node.balances["buyer"] == -TOTAL
     assert story.world.node.balances["provider"] == 0
-    async with _broker(story).database.read() as tx:
+    async with story.world.serving().database.read() as tx:
         balances = await ledger.balances(tx)
     assert balances == {
         "assets:node": TOTAL,
@@ -165,7 +159,7 @@ async def test_what_the_node_has_settled_is_owed_although_an_older_database_woul
     await world.start(0)
     # For this copy the work was never delivered, so it gives the money back: the node knows better.
     world.clock.time += 3_600
-    broker = _broker(story)
+    broker = story.world.serving()
     await broker.jobs.tick()
     await world.calm()
     await broker.reconciler.sweep()
@@ -176,7 +170,7 @@ async def test_what_the_node_has_settled_is_owed_although_an_older_database_woul
 
 
 async def test_what_is_owed_to_all_agents_together_has_a_ceiling_whoever_they_are(story: Story) -> None:
-    broker, others = _broker(story), [Pubkey(f"{number:064x}") for number in range(3)]
+    broker, others = story.world.serving(), [Pubkey(f"{number:064x}") for number in range(3)]
     limits = replace(LIMITS, credit_ceiling_msat_of_all=Msat(3 * PRICE))
     await _hire(story)  # under way
     async with broker.database.write() as tx:
@@ -200,7 +194,7 @@ async def test_what_is_owed_to_all_agents_together_has_a_ceiling_whoever_they_ar
 
 
 async def test_the_ceiling_counts_what_is_owed_and_what_is_under_way(story: Story) -> None:
-    broker = _broker(story)
+    broker = story.world.serving()
     assert LIMITS.credit_ceiling_msat == 2 * PRICE
     await _hire(story)
     await _hire(story)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from databases import Template
 from escrow_story import BUYER, Op, Story, open_story
-from escrow_world import LIMITS, Broker
+from escrow_world import LIMITS
 from faulty_node import Fault
 
 from lightwork_broker.errors import InvoiceRefused
@@ -32,12 +32,6 @@ async def story(template: Template) -> AsyncGenerator[Story]:
 async def _play(story: Story, *script: Op) -> None:
     for op in script:
         assert await story.play(op) == [], op
-
-
-def _broker(story: Story, index: int = 0) -> Broker:
-    broker = story.world.working(index)
-    assert broker is not None
-    return broker
 
 
 def _job(story: Story) -> dict[str, Any]:
@@ -64,7 +58,7 @@ async def test_a_hold_that_is_accepted_short_funds_nothing(story: Story) -> None
     short = replace(
         offered, state=InvoiceState.ACCEPTED, accepted_msat=Msat(total - 1), min_expiry_height=1_115
     )
-    await _broker(story).escrows.observe(short, escrow_id=job["id"])
+    await story.world.serving().escrows.observe(short, escrow_id=job["id"])
     await story.world.calm()
     assert _state(story) == ("open", "open")
     await _play(story, Op("pay"))
@@ -81,7 +75,7 @@ async def test_late_and_repeated_news_of_the_node_changes_nothing(story: Story, 
     assert len({hold.state for hold in heard}) == 3
     before = _everything(story)
     for hold in (*heard, *reversed(heard)):
-        await _broker(story, 1).escrows.observe(hold, escrow_id=_job(story)["id"])
+        await story.world.serving(1).escrows.observe(hold, escrow_id=_job(story)["id"])
     await story.world.calm()
     assert _everything(story) == before
 
@@ -101,7 +95,7 @@ async def test_blocks_that_came_in_a_burst_while_no_broker_ran_lead_to_a_refund_
 
 
 async def test_a_hash_that_was_withdrawn_to_guards_no_job(story: Story) -> None:
-    broker = _broker(story)
+    broker = story.world.serving()
     quote = await story.world.add_quote(broker, acceptance=Acceptance.AUTO)
     assert quote.payment_hash is not None
     async with broker.database.write() as tx:
@@ -133,7 +127,7 @@ async def test_a_job_that_is_given_up_waits_for_the_invoice_that_may_still_come(
     node = story.world.node
     node.faults = [("add_hold", Fault.SLOW_BEFORE)]
     await _play(story, Op("hire", broker=0))
-    other = _broker(story, 1)
+    other = story.world.serving(1)
     async with other.database.write() as tx:
         await other.escrows.ask_cancel(tx, JobId(_job(story)["id"]), reason="given up")
     await _play(story, Op("kill", broker=0), Op("sweep", broker=1))
@@ -164,7 +158,7 @@ async def test_a_broker_hears_of_a_payment_at_once_also_after_a_restart_and_a_cu
 async def test_one_escrow_that_cannot_be_looked_at_does_not_keep_the_sweep_from_the_next_one(
     story: Story,
 ) -> None:
-    node, broker = story.world.node, _broker(story)
+    node, broker = story.world.node, story.world.serving()
     await _play(
         story, Op("kill", broker=1), Op("hire"), Op("hire"), Op("cut_streams"), Op("pay", 0), Op("pay", 1)
     )

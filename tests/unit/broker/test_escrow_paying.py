@@ -11,7 +11,8 @@ import pytest
 from databases import Template
 from escrow_story import Op, Story, open_story
 from escrow_world import LIMITS, PREIMAGES
-from faulty_node import Fault, Outcome, Port
+from faulty_node import Fault, Outcome
+from faulty_port import Port
 from late_database import SlowDatabase
 
 from lightwork_broker.escrow.payout import SPARE_ROUTE_BLOCKS

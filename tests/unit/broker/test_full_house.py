@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from databases import Template
 from escrow_story import BUYER, Op, Story, open_story
-from escrow_world import LIMITS, Broker
+from escrow_world import LIMITS
 
 from lightwork_broker.errors import TooManyJobs
 from lightwork_broker.jobs.caps import UNPAID_SECONDS, Caps
@@ -23,15 +23,9 @@ async def story(template: Template) -> AsyncGenerator[Story]:
         yield opened
 
 
-def _broker(story: Story) -> Broker:
-    broker = story.world.working(0)
-    assert broker is not None
-    return broker
-
-
 def _small(story: Story) -> Jobs:
     """The same broker with room for two jobs."""
-    broker = _broker(story)
+    broker = story.world.serving()
     return Jobs(
         database=broker.database,
         clock=story.world.clock,
@@ -44,7 +38,7 @@ def _small(story: Story) -> Jobs:
 
 
 async def _hire(story: Story) -> str:
-    quote = await story.world.add_quote(_broker(story), acceptance=Acceptance.AUTO)
+    quote = await story.world.add_quote(story.world.serving(), acceptance=Acceptance.AUTO)
     job = await _small(story).hire(BUYER, quote)
     await story.world.calm()
     return job.id

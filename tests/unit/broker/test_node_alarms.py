@@ -14,7 +14,8 @@ import structlog.testing
 from databases import Template
 from escrow_story import Op, Story, open_story
 from escrow_world import LIMITS, PREIMAGES, ManualClock, World
-from faulty_node import FaultyNode, Outcome, Port
+from faulty_node import FaultyNode, Outcome
+from faulty_port import Port
 
 from lightwork_broker.app import create_app
 from lightwork_broker.db.place import open_database

@@ -8,7 +8,7 @@ import pytest
 import structlog.testing
 from databases import Template
 from escrow_checks import Books
-from escrow_world import BUYER_KEY, PROVIDER_KEY, WORK_SECONDS, Broker, World, open_world
+from escrow_world import BUYER_KEY, PROVIDER_KEY, WORK_SECONDS, World, open_world
 from fast_folder import fast_folder
 
 from lightwork_broker.payout_gate import PayoutGate
@@ -36,18 +36,12 @@ async def world(template: Template) -> AsyncGenerator[World]:
             yield opened
 
 
-def _broker(world: World) -> Broker:
-    broker = world.working(0)
-    assert broker is not None
-    return broker
-
-
 async def _still_there() -> bool:
     return False
 
 
 async def _fund(world: World) -> JobId:
-    broker = _broker(world)
+    broker = world.serving()
     quote = await world.add_quote(broker, acceptance=Acceptance.AUTO)
     job = await broker.jobs.hire(BUYER, quote)
     await world.calm()
@@ -65,7 +59,7 @@ async def test_a_row_that_cannot_be_read_keeps_no_other_job_from_its_end(world: 
     books.change(spoil, broken)
     with structlog.testing.capture_logs() as logs:
         await world.start(0)
-        broker = _broker(world)
+        broker = world.serving()
         for _ in range(3):
             await broker.queue.poll(PROVIDER, PollWork(wait_seconds=0, max_jobs=3), gone=_still_there)
         await broker.queue.deliver(PROVIDER, done, epoch=1, result="done")

@@ -19,7 +19,6 @@ from escrow_world import (
     PROVIDER_NODE_KEY,
     START,
     WORK_SECONDS,
-    Broker,
     World,
     open_world,
 )
@@ -60,12 +59,6 @@ async def world(template: Template) -> AsyncGenerator[World]:
     with fast_folder() as folder:
         async with open_world(template, folder, brokers=2) as opened:
             yield opened
-
-
-def _broker(world: World, index: int = 0) -> Broker:
-    broker = world.working(index)
-    assert broker is not None
-    return broker
 
 
 async def _still_there() -> bool:
@@ -120,7 +113,7 @@ async def _ask(
     key: str | None = None,
 ) -> tuple[asyncio.Task[Quote], QuoteId]:
     """Ask for a quote, and hand it to its provider."""
-    broker = _broker(world)
+    broker = world.serving()
     await broker.queue.poll(PROVIDER, PollWork(wait_seconds=0), gone=_still_there)
     request = RequestQuote(listing_id=listing_id, input=task_input or INPUT, max_price_msat=most)
     asking = asyncio.create_task(broker.quotes.request(BUYER, request, key=key))
@@ -160,7 +153,7 @@ async def test_a_commitment_to_something_else_is_refused(world: World, changed: 
     asking, quote_id = await _ask(world, listing_id)
     promise = Promise(**{"listing_id": listing_id, **changed})
     with pytest.raises(CommitmentInvalid):
-        await _broker(world).quotes.answer(PROVIDER, quote_id, promise.sign(world, quote_id))
+        await world.serving().quotes.answer(PROVIDER, quote_id, promise.sign(world, quote_id))
     assert isinstance(await _end(asking), Exception)
     assert _rows(world, "SELECT price_msat, event FROM quote") == [{"price_msat": None, "event": None}]
 
@@ -168,7 +161,7 @@ async def test_a_commitment_to_something_else_is_refused(world: World, changed: 
 async def test_a_commitment_to_what_was_asked_is_quoted_as_it_was_asked(world: World) -> None:
     listing_id = world.listings[Acceptance.AUTO]
     asking, quote_id = await _ask(world, listing_id)
-    await _broker(world).quotes.answer(PROVIDER, quote_id, Promise(listing_id).sign(world, quote_id))
+    await world.serving().quotes.answer(PROVIDER, quote_id, Promise(listing_id).sign(world, quote_id))
     quote = await _end(asking)
     assert isinstance(quote, Quote)
     assert (quote.price_msat, quote.listing_version, quote.input_hash) == (PRICE, 1, input_hash(INPUT))
@@ -189,14 +182,14 @@ def _advert(**changed: Any) -> SignedEvent:
 
 
 async def test_a_total_above_the_buyers_maximum_is_not_quoted(world: World) -> None:
-    listing = await _broker(world).market.publish(PROVIDER, _advert())
+    listing = await world.serving().market.publish(PROVIDER, _advert())
     asking, quote_id = await _ask(world, listing.id, most=Msat(PRICE + 500))
-    await _broker(world).quotes.answer(PROVIDER, quote_id, Promise(listing.id).sign(world, quote_id))
+    await world.serving().quotes.answer(PROVIDER, quote_id, Promise(listing.id).sign(world, quote_id))
     assert isinstance(await _end(asking), PriceAboveMax)
 
 
 async def test_a_quote_that_has_expired_cannot_be_hired_on(world: World) -> None:
-    broker = _broker(world)
+    broker = world.serving()
     quote = await world.add_quote(broker, acceptance=Acceptance.AUTO)
     world.clock.time += 61
     with pytest.raises(QuoteExpired):
@@ -205,7 +198,7 @@ async def test_a_quote_that_has_expired_cannot_be_hired_on(world: World) -> None
 
 
 async def test_a_result_is_held_against_the_version_that_was_quoted(world: World) -> None:
-    broker = _broker(world)
+    broker = world.serving()
     listing = await broker.market.publish(PROVIDER, _advert())
     asking, quote_id = await _ask(world, listing.id)
     await broker.quotes.answer(PROVIDER, quote_id, Promise(listing.id).sign(world, quote_id))
@@ -225,8 +218,8 @@ async def test_a_result_is_held_against_the_version_that_was_quoted(world: World
 
 
 async def test_a_quote_hired_many_times_at_once_is_one_job(world: World) -> None:
-    quote = await world.add_quote(_broker(world), acceptance=Acceptance.AUTO)
-    jobs = await asyncio.gather(*(_broker(world, number).jobs.hire(BUYER, quote) for number in range(6)))
+    quote = await world.add_quote(world.serving(), acceptance=Acceptance.AUTO)
+    jobs = await asyncio.gather(*(world.serving(number).jobs.hire(BUYER, quote) for number in range(6)))
     assert len({job.id for job in jobs}) == 1
     assert len(_rows(world, "SELECT id FROM job")) == len(_rows(world, "SELECT id FROM escrow")) == 1
     assert len(world.node.holds) == 1
@@ -235,19 +228,19 @@ async def test_a_quote_hired_many_times_at_once_is_one_job(world: World) -> None
 async def test_another_request_under_a_used_key_is_refused(world: World) -> None:
     listing_id = world.listings[Acceptance.AUTO]
     asking, quote_id = await _ask(world, listing_id, key="one key")
-    await _broker(world).quotes.answer(PROVIDER, quote_id, Promise(listing_id).sign(world, quote_id))
+    await world.serving().quotes.answer(PROVIDER, quote_id, Promise(listing_id).sign(world, quote_id))
     first = await _end(asking)
     assert isinstance(first, Quote)
     same = RequestQuote(listing_id=listing_id, input=INPUT)
-    assert (await _broker(world).quotes.request(BUYER, same, key="one key")).id == first.id
+    assert (await world.serving().quotes.request(BUYER, same, key="one key")).id == first.id
     other = RequestQuote(listing_id=listing_id, input={"text": "something else"})
     with pytest.raises(IdempotencyConflict):
-        await _broker(world).quotes.request(BUYER, other, key="one key")
+        await world.serving().quotes.request(BUYER, other, key="one key")
     assert len(_rows(world, "SELECT id FROM quote")) == 1
 
 
 async def test_a_hash_that_was_withdrawn_to_is_not_quoted(world: World) -> None:
-    listing_id, broker = world.listings[Acceptance.AUTO], _broker(world)
+    listing_id, broker = world.listings[Acceptance.AUTO], world.serving()
     asking, quote_id = await _ask(world, listing_id)
     event = Promise(listing_id).sign(world, quote_id)
     payment_hash = Commitment.model_validate_json(event.content).payment_hash
@@ -261,7 +254,7 @@ async def test_a_hash_that_was_withdrawn_to_is_not_quoted(world: World) -> None:
 
 
 async def test_nobody_else_can_hire_on_a_quote(world: World) -> None:
-    broker = _broker(world)
+    broker = world.serving()
     quote = await world.add_quote(broker, acceptance=Acceptance.AUTO)
     for other in (STRANGER, PROVIDER):
         with pytest.raises(NotFound):

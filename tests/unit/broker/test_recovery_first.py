@@ -11,7 +11,8 @@ from databases import Template
 from e2e_waiting import until
 from escrow_story import Op, Story, open_story
 from escrow_world import LIMITS
-from faulty_node import Fault, Port
+from faulty_node import Fault
+from faulty_port import Port
 
 from lightwork_broker.app import create_app
 from lightwork_broker.db.place import open_database

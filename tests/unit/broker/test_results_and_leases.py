@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from databases import Template
 from escrow_story import BUYER, PROVIDER, Op, Story, open_story
-from escrow_world import LEASE_SECONDS, Broker
+from escrow_world import LEASE_SECONDS
 from late_database import LateDatabase
 
 from lightwork_broker.errors import LeaseLost
@@ -34,12 +34,6 @@ async def _play(story: Story, *script: Op) -> None:
         assert await story.play(op) == [], op
 
 
-def _broker(story: Story) -> Broker:
-    broker = story.world.working(0)
-    assert broker is not None
-    return broker
-
-
 def _job(story: Story) -> dict[str, Any]:
     job = story.job(0)
     assert job is not None
@@ -60,14 +54,14 @@ async def _lose_lease(story: Story) -> None:
 
 
 async def _seen_by_buyer(story: Story) -> JobForBuyer:
-    broker = _broker(story)
+    broker = story.world.serving()
     view = await broker.reader.view(BUYER, await broker.jobs.get(_job(story)["id"]))
     assert isinstance(view, JobForBuyer)
     return view
 
 
 def _late_queue(story: Story, database: LateDatabase) -> WorkQueue:
-    broker, clock = _broker(story), story.world.clock
+    broker, clock = story.world.serving(), story.world.clock
     jobs: Jobs = broker.jobs
     return WorkQueue(
         database=database,
@@ -107,7 +101,7 @@ async def test_each_lease_has_a_number_of_its_own(story: Story) -> None:
     assert _job(story)["epoch"] == 2
     until = _job(story)["lease_until"]
     story.world.clock.time += 5
-    queue = _broker(story).queue
+    queue = story.world.serving().queue
     beat = await queue.heartbeat(PROVIDER, job["id"], epoch=1, progress=0.9, note="still at it")
     assert beat.stop
     assert (_job(story)["lease_until"], _job(story)["progress"]) == (until, None)
@@ -119,7 +113,7 @@ async def test_each_lease_has_a_number_of_its_own(story: Story) -> None:
 
 async def test_the_hash_that_is_told_is_that_of_the_result_that_is_shown(story: Story) -> None:
     job = await _until_working(story, REVIEW)
-    await _broker(story).queue.deliver(PROVIDER, job["id"], epoch=1, result="größer als “eins” ✓")
+    await story.world.serving().queue.deliver(PROVIDER, job["id"], epoch=1, result="größer als “eins” ✓")
     delivered = await _seen_by_buyer(story)
     assert (delivered.status, delivered.result) == ("delivered", "größer als “eins” ✓")
     digest = hashlib.sha256(canonical_json(delivered.result)).hexdigest()
@@ -133,7 +127,7 @@ async def test_the_hash_that_is_told_is_that_of_the_result_that_is_shown(story: 
 
 async def test_another_result_after_the_first_is_refused_and_the_first_one_stays(story: Story) -> None:
     job = await _until_working(story, REVIEW)
-    queue = _broker(story).queue
+    queue = story.world.serving().queue
     await queue.deliver(PROVIDER, job["id"], epoch=1, result="first")
     with pytest.raises(LeaseLost):
         await queue.deliver(PROVIDER, job["id"], epoch=1, result="second")

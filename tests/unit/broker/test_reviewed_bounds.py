@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 import pytest
 from databases import Template
 from escrow_story import BUYER, PROVIDER, Op, Story, open_story
-from escrow_world import PRICE, Broker
+from escrow_world import PRICE
 from faulty_node import Fault
 
 from lightwork_broker.accounts import store as withdrawals
@@ -28,12 +28,6 @@ from lightwork_contracts.wire.accounts import WithdrawalStatus
 async def story(template: Template) -> AsyncGenerator[Story]:
     async with open_story(template, brokers=1) as opened:
         yield opened
-
-
-def _broker(story: Story) -> Broker:
-    broker = story.world.working(0)
-    assert broker is not None
-    return broker
 
 
 async def test_a_closed_gate_lets_no_lost_payout_be_begun_a_second_time(template: Template) -> None:
@@ -59,7 +53,7 @@ async def test_a_closed_gate_lets_no_lost_payout_be_begun_a_second_time(template
 
 
 async def test_what_is_being_withdrawn_counts_against_the_ceiling(story: Story) -> None:
-    broker = _broker(story)
+    broker = story.world.serving()
     for job in range(2):
         quote = await story.world.add_quote(broker, acceptance=Acceptance.AUTO, mode=PaymentMode.CREDIT)
         await broker.jobs.hire(BUYER, quote)
@@ -87,7 +81,7 @@ async def test_what_is_being_withdrawn_counts_against_the_ceiling(story: Story) 
 
 
 async def test_a_job_that_nobody_pays_leaves_nothing_in_memory(story: Story) -> None:
-    broker = _broker(story)
+    broker = story.world.serving()
     for job in range(3):
         assert await story.play(Op("hire")) == []
         assert len(story.books.rows("SELECT id FROM job")) == job + 1

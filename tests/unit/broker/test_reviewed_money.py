@@ -22,7 +22,8 @@ from escrow_world import (
     open_world,
 )
 from fast_folder import fast_folder
-from faulty_node import HOLD_EXPIRY_DELTA, OWN_NODE, Fault, FaultyNode, Outcome, Port
+from faulty_node import HOLD_EXPIRY_DELTA, OWN_NODE, Fault, FaultyNode, Outcome
+from faulty_port import Port
 from late_database import LateDatabase
 
 from lightwork_broker.clock import Ids

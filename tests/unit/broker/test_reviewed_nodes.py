@@ -10,7 +10,7 @@ import pytest
 from databases import Template
 from escrow_checks import Books
 from escrow_story import BUYER, Op, Story, open_story
-from escrow_world import LIMITS, PREIMAGES, Broker
+from escrow_world import LIMITS, PREIMAGES
 from faulty_node import OWN_NODE
 from withdrawal_world import AGENT, OWED, WithdrawalWorld, open_withdrawals
 
@@ -37,12 +37,6 @@ async def world(template: Template, tmp_path: Path) -> AsyncGenerator[Withdrawal
 async def story(template: Template) -> AsyncGenerator[Story]:
     async with open_story(template, brokers=1) as opened:
         yield opened
-
-
-def _broker(story: Story) -> Broker:
-    broker = story.world.working(0)
-    assert broker is not None
-    return broker
 
 
 async def _boot_on(world: WithdrawalWorld, name: str) -> None:
@@ -99,7 +93,7 @@ async def test_a_withdrawal_is_not_given_back_by_a_broker_on_another_wallet(worl
 
 async def test_a_broker_opens_no_job_when_its_database_was_taken_to_another_node(story: Story) -> None:
     # Two brokers on one database, each with a node of its own: the second one started while nothing was open.
-    broker = _broker(story)
+    broker = story.world.serving()
     quote = await story.world.add_quote(broker, acceptance=Acceptance.AUTO)
     _take_to(story.books, OTHER_NODE)
     with pytest.raises(LightningDown, match=OTHER_NODE):

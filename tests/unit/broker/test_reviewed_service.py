@@ -30,7 +30,8 @@ from escrow_world import (
     open_world,
 )
 from fast_folder import fast_folder
-from faulty_node import Fault, FaultyNode, Port
+from faulty_node import Fault, FaultyNode
+from faulty_port import Port
 
 from lightwork_broker.app import Rooms, create_app
 from lightwork_broker.db.engine import Database, Transaction
@@ -70,12 +71,6 @@ async def world(template: Template) -> AsyncGenerator[World]:
     with fast_folder() as folder:
         async with open_world(template, folder, brokers=1) as opened:
             yield opened
-
-
-def _broker(world: World) -> Broker:
-    broker = world.working(0)
-    assert broker is not None
-    return broker
 
 
 async def _play(story: Story, *script: Op) -> None:
@@ -164,7 +159,7 @@ async def test_a_provider_that_worked_on_while_the_broker_was_away_delivers(
 
 async def _deliver_two(world: World) -> list[JobId]:
     """Bring two jobs to the buyer's review."""
-    broker, jobs = _broker(world), list[JobId]()
+    broker, jobs = world.serving(), list[JobId]()
     for _ in range(2):
         quote = await world.add_quote(broker, acceptance=Acceptance.REVIEW)
         job = await broker.jobs.hire(BUYER, quote)
@@ -189,7 +184,7 @@ async def test_a_job_that_cannot_be_moved_does_not_keep_the_next_one_from_its_en
     books.change("UPDATE escrow SET state = 'canceling' WHERE id = ?", jobs[broken])
     books.close()
     world.clock.time += REVIEW_SECONDS + 1
-    await _broker(world).jobs.tick()
+    await world.serving().jobs.tick()
     await world.calm()
     assert _statuses(world) == {jobs[broken]: "delivered", jobs[1 - broken]: "settled"}
 
@@ -215,7 +210,7 @@ async def test_an_escrow_that_moved_on_does_not_keep_the_guardian_from_the_next_
     world: World, broken: int
 ) -> None:
     jobs = await _deliver_two(world)
-    broker = _broker(world)
+    broker = world.serving()
     broker.escrows.attach(Refusing(broker.jobs, refused=jobs[broken]))
     release_by = max(row["release_by"] for row in _rows(world, "SELECT release_by FROM escrow"))
     world.node.height = release_by
@@ -315,7 +310,7 @@ async def _taken(broker: Broker) -> QuoteId:
 async def test_nothing_is_quoted_on_a_node_that_does_not_know_the_present_height(
     world: World, *, synced: bool
 ) -> None:
-    broker = _broker(world)
+    broker = world.serving()
     node = Port(world.node) if synced else Unsynced(world.node)
     underwriter = EscrowUnderwriter(
         database=broker.database,
@@ -348,7 +343,7 @@ async def test_nothing_is_quoted_on_a_hash_that_the_node_has_paid_or_has_an_invo
     world: World, known_as: str
 ) -> None:
     # A payment of the node's past would pass for the payout: the buyer would be charged for a job that failed.
-    broker = _broker(world)
+    broker = world.serving()
     underwriter = EscrowUnderwriter(
         database=broker.database,
         node=SilentAboutPayments(world.node) if known_as == "silence" else Port(world.node),
@@ -380,7 +375,7 @@ async def test_nothing_is_quoted_on_a_hash_that_the_node_has_paid_or_has_an_invo
 
 
 async def test_the_same_request_again_waits_for_the_answer_to_the_first(world: World) -> None:
-    broker = _broker(world)
+    broker = world.serving()
     await broker.queue.poll(PROVIDER, PollWork(wait_seconds=0), gone=_still_there)
     first = await _asked(world, broker.quotes, key="one key")
     second = await _asked(world, broker.quotes, key="one key")

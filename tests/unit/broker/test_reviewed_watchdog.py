@@ -9,7 +9,8 @@ import pytest
 from databases import Look, Template
 from escrow_story import Op, open_story
 from escrow_world import LIMITS, PREIMAGES
-from faulty_node import Htlc, Port
+from faulty_node import Htlc
+from faulty_port import Port
 from withdrawal_world import WithdrawalWorld, open_withdrawals
 
 from lightwork_broker.audit import compare_with_node

@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator
 import pytest
 from databases import Template
 from escrow_story import BUYER, PROVIDER, Op, Story, open_story
-from escrow_world import Broker, World
 
 from lightwork_broker.errors import PayoutsStopped
 from lightwork_contracts.status import Acceptance
@@ -20,14 +19,8 @@ async def story(template: Template) -> AsyncGenerator[Story]:
         yield opened
 
 
-def _broker(world: World) -> Broker:
-    broker = world.working(0)
-    assert broker is not None
-    return broker
-
-
 async def test_with_a_closed_gate_nothing_is_quoted_and_nobody_is_asked(story: Story) -> None:
-    broker = _broker(story.world)
+    broker = story.world.serving()
     await broker.market.seen(PROVIDER)
     broker.gate.close("the books do not hold")
     request = RequestQuote(listing_id=story.world.listings[Acceptance.AUTO], input={"text": "hello"})
@@ -41,7 +34,7 @@ async def test_with_a_closed_gate_nothing_is_quoted_and_nobody_is_asked(story: S
 async def test_with_a_closed_gate_nobody_is_hired_on_a_quote_of_before_and_with_an_open_one_again(
     story: Story,
 ) -> None:
-    broker = _broker(story.world)
+    broker = story.world.serving()
     quote = await story.world.add_quote(broker, acceptance=Acceptance.AUTO)
     broker.gate.close("the books do not hold")
     with pytest.raises(PayoutsStopped):
@@ -55,7 +48,7 @@ async def test_with_a_closed_gate_nobody_is_hired_on_a_quote_of_before_and_with_
 async def test_a_job_under_way_is_told_of_and_refunded_although_the_gate_is_closed(story: Story) -> None:
     for op in (Op("hire"), Op("pay"), Op("lease")):
         assert await story.play(op) == []
-    broker = _broker(story.world)
+    broker = story.world.serving()
     broker.gate.close("the books do not hold")
     (job,) = story.books.rows("SELECT id, quote_id FROM job")
     quote = await broker.quotes.get(job["quote_id"])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from databases import Template
 from escrow_checks import Books
-from escrow_world import BUYER_KEY, LIMITS, PROVIDER_KEY, PROVIDER_NODE_KEY, Broker, World, open_world
+from escrow_world import BUYER_KEY, LIMITS, PROVIDER_KEY, PROVIDER_NODE_KEY, World, open_world
 from fast_folder import fast_folder
 from faulty_node import OWN_NODE, Outcome
 
@@ -37,12 +37,6 @@ async def world(template: Template) -> AsyncGenerator[World]:
             yield opened
 
 
-def _broker(world: World) -> Broker:
-    broker = world.working(0)
-    assert broker is not None
-    return broker
-
-
 async def _still_there() -> bool:
     return False
 
@@ -51,7 +45,7 @@ async def _begin(
     world: World, *, mode: PaymentMode = PaymentMode.ESCROW, outcome: Outcome | None = None
 ) -> JobId:
     """Hire and pay, and let the provider take the job."""
-    broker = _broker(world)
+    broker = world.serving()
     quote = await world.add_quote(broker, acceptance=Acceptance.AUTO, mode=mode)
     job = await broker.jobs.hire(BUYER, quote)
     if outcome is not None:
@@ -65,7 +59,7 @@ async def _begin(
 
 async def _deliver(world: World, job: JobId) -> str:
     """Let the provider deliver, which asks for the payout; return the state of the escrow."""
-    await _broker(world).queue.deliver(PROVIDER, job, epoch=1, result="done")
+    await world.serving().queue.deliver(PROVIDER, job, epoch=1, result="done")
     await world.calm()
     return _rows(world, "SELECT state FROM escrow WHERE id = ?", job)[0]["state"]
 
@@ -85,7 +79,7 @@ def _rows(world: World, sql: str, *values: str) -> list[dict[str, Any]]:
 async def test_a_payout_that_cost_more_than_its_reserve_stops_every_further_one_and_no_deposit(
     world: World,
 ) -> None:
-    broker = _broker(world)
+    broker = world.serving()
     assert await _sell(world) == "settled"
     assert not broker.gate.is_closed
     later, on_credit = await _begin(world), await _begin(world, mode=PaymentMode.CREDIT)
@@ -105,7 +99,7 @@ async def test_a_payout_that_cost_more_than_its_reserve_stops_every_further_one_
 async def test_a_broker_that_is_started_soon_after_finds_the_overspent_payout_again(world: World) -> None:
     world.node.heeds_fee_limits = False
     await _sell(world, outcome=FAR_TOO_MUCH)
-    broker, gate = _broker(world), PayoutGate()
+    broker, gate = world.serving(), PayoutGate()
     watchdog = Watchdog(database=broker.database, node=broker.port, clock=world.clock, gate=gate, seconds=60)
     (breach,) = await watchdog.look()
     assert "cost 50000 msat of routing" in breach
@@ -113,7 +107,7 @@ async def test_a_broker_that_is_started_soon_after_finds_the_overspent_payout_ag
 
 
 async def test_a_withdrawal_that_cost_more_than_its_reserve_stops_every_further_one(world: World) -> None:
-    broker = _broker(world)
+    broker = world.serving()
     accounts = Accounts(
         database=broker.database,
         node=broker.port,

@@ -14,7 +14,8 @@ from e2e_waiting import until
 from escrow_story import BUYER, PROVIDER, Op, Story, open_story
 from escrow_world import LIMITS, PREIMAGES, PROVIDER_NODE_KEY, CountedIds, ManualClock, open_world
 from fast_folder import fast_folder
-from faulty_node import OWN_NODE, FaultyNode, Port
+from faulty_node import OWN_NODE, FaultyNode
+from faulty_port import Port
 
 from lightwork_broker.accounts.service import AccountLimits, Accounts
 from lightwork_broker.app import create_app

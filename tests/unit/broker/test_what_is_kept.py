@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from databases import Look, Template
 from escrow_story import BUYER, PROVIDER
-from escrow_world import BUYER_KEY, WORK_SECONDS, Broker, World, open_world
+from escrow_world import BUYER_KEY, WORK_SECONDS, World, open_world
 from fast_folder import fast_folder
 
 from lightwork_broker.errors import ListingLimit
@@ -32,12 +32,6 @@ async def world(template: Template) -> AsyncGenerator[World]:
             yield opened
 
 
-def _broker(world: World) -> Broker:
-    broker = world.working(0)
-    assert broker is not None
-    return broker
-
-
 def _rows(world: World, sql: str) -> list[dict[str, Any]]:
     look = Look(world.place)
     try:
@@ -47,11 +41,11 @@ def _rows(world: World, sql: str) -> list[dict[str, Any]]:
 
 
 def _forgetting(world: World) -> Forgetting:
-    return Forgetting(database=_broker(world).database, clock=world.clock, quotes_seconds=KEPT_SECONDS)
+    return Forgetting(database=world.serving().database, clock=world.clock, quotes_seconds=KEPT_SECONDS)
 
 
 async def test_a_quote_that_nobody_hired_on_is_forgotten_and_one_with_a_job_stays(world: World) -> None:
-    broker = _broker(world)
+    broker = world.serving()
     hired = await world.add_quote(broker, acceptance=Acceptance.AUTO)
     await broker.jobs.hire(BUYER, hired)
     await world.calm()
@@ -64,7 +58,7 @@ async def test_a_quote_that_nobody_hired_on_is_forgotten_and_one_with_a_job_stay
 
 
 async def test_a_quote_is_kept_while_it_can_be_hired_on_and_for_long_after(world: World) -> None:
-    broker = _broker(world)
+    broker = world.serving()
     quote = await world.add_quote(broker, acceptance=Acceptance.AUTO)
     for seconds in (EXPIRY_SECONDS - 1, KEPT_SECONDS - EXPIRY_SECONDS):
         world.clock.time += seconds
@@ -73,7 +67,7 @@ async def test_a_quote_is_kept_while_it_can_be_hired_on_and_for_long_after(world
 
 
 async def test_a_job_that_is_hired_while_quotes_are_forgotten_keeps_its_quote(world: World) -> None:
-    broker = _broker(world)
+    broker = world.serving()
     quote = await world.add_quote(broker, acceptance=Acceptance.AUTO)
     # Another broker's clock is far ahead: to it this quote is old, and it was still free when it looked.
     await broker.jobs.hire(BUYER, quote)
@@ -85,7 +79,7 @@ async def test_a_job_that_is_hired_while_quotes_are_forgotten_keeps_its_quote(wo
 
 def _market(world: World, caps: AdvertCaps) -> Market:
     return Market(
-        database=_broker(world).database,
+        database=world.serving().database,
         clock=world.clock,
         ids=world.ids,
         max_price_msat=sats(1_000),

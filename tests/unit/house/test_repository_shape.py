@@ -18,10 +18,6 @@ ROOTS = {
 """Each root is on the search path of an editable install, so a package in it takes its name from everyone."""
 
 LONGEST = 500
-LONGER_FOR_A_REASON: dict[str, str] = {
-    "tests/faulty_node.py": "one model of a node: its state, and the port through which faults reach it",
-}
-"""Files over the limit, each with its reason: a table or a test that loses by being cut."""
 
 # In two parts, so that this file names none of them either.
 REGISTRIES = [
@@ -86,7 +82,7 @@ def test_every_python_file_is_short_enough_to_read() -> None:
         for path in tracked("*.py")
     }
     too_long = {name: lines for name, lines in lengths.items() if lines > LONGEST}
-    assert too_long.keys() - LONGER_FOR_A_REASON.keys() == set(), too_long
+    assert too_long == {}
 
 
 def test_no_python_file_is_named_for_nothing() -> None:
