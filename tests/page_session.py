@@ -177,6 +177,7 @@ class PageSession:
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
+                preexec_fn=_hear_ctrl_c,
             )
         self._terminals.append(process)
         deadline = time.monotonic() + self._ready_seconds
@@ -194,6 +195,11 @@ class PageSession:
     def _logs(self) -> str:
         logs = sorted(self.folder.glob("terminal-*.log"))
         return "".join(f"\n--- {log.name}\n{log.read_text()[-2000:]}" for log in logs)
+
+
+def _hear_ctrl_c() -> None:
+    """Hear Ctrl-C as in a terminal, though the tests may run in the background of a script, which does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def process_pause() -> None:
