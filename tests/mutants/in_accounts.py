@@ -79,7 +79,7 @@ IN_ACCOUNTS = (
         old="known = None if key is None else await store.by_key(tx, agent, key)",
         new="known = None",
         breaks=("I6",),
-        caught_by=f"{WITHDRAWALS}::test_the_same_key_gives_the_same_withdrawal_and_another_body_is_a_conflict[sqlite]",
+        caught_by=f"{WITHDRAWALS}::test_the_same_key_at_the_same_time_gives_one_withdrawal[sqlite]",
     ),
     Mutation(
         name="withdrawals pass a closed gate",

@@ -190,7 +190,8 @@ IN_ESCROW = (
         name="a change of an escrow is logged with its preimage",
         file=SERVICE,
         old='log.info("escrow.changed", job=moved.id, change=event, state=moved.state)',
-        new='log.info("escrow.changed", job=moved.id, change=event, state=moved.state, proof=moved.preimage)',
+        new='log.info("escrow.changed", job=moved.id, change=event, state=moved.state, '
+        "proof=moved.preimage and moved.preimage.hex())",
         breaks=("I20",),
         caught_by=script("a job"),
         says="I20 a preimage was logged",

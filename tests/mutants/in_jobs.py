@@ -160,7 +160,8 @@ IN_JOBS = (
         name="the preimage is in an event before the settlement",
         file=SERVICE,
         old='data: dict[str, JsonValue] = {"price_msat": int(job.price_msat)}',
-        new='data: dict[str, JsonValue] = {"price_msat": int(job.price_msat), "proof": escrow.preimage}',
+        new='data: dict[str, JsonValue] = {"price_msat": int(job.price_msat), '
+        '"proof": escrow.preimage and escrow.preimage.hex()}',
         breaks=("I20",),
         caught_by=script("the settlement has no answer"),
         says="I20 an event tells the preimage",

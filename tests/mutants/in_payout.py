@@ -26,11 +26,12 @@ IN_PAYOUT = (
         old="        seen = await node.wait(escrow.payment_hash, FOLLOW_SECONDS)\n",
         new="        seen = await node.wait(escrow.payment_hash, FOLLOW_SECONDS)\n"
         "        if not seen.status.is_final and recorder.now() > (escrow.intended_at or 0) + FOLLOW_SECONDS:\n"
-        "            seen = Payout(\n"
+        "            late = Payout(\n"
         "                status=PayoutStatus.FAILED,\n"
         "                payment_hash=escrow.payment_hash,\n"
         "                failure=PayoutFailure.TIMEOUT,\n"
-        "            )\n",
+        "            )\n"
+        "            return await _record(recorder, escrow, late)\n",
         breaks=("I13", "I28"),
         caught_by=script("a payout is stuck for minutes"),
         says="I28 the escrow is",

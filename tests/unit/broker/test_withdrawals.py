@@ -150,6 +150,19 @@ async def test_the_same_key_gives_the_same_withdrawal_and_another_body_is_a_conf
         await _ask(world, await world.invoice(sats(10)), key="once")
 
 
+async def test_the_same_key_at_the_same_time_gives_one_withdrawal(world: WithdrawalWorld) -> None:
+    invoice = await world.invoice(sats(10))
+    made = await asyncio.gather(
+        *(
+            world.accounts[0].withdraw(AGENT, invoice=invoice, max_fee_msat=sats(2), key="once")
+            for _ in range(5)
+        )
+    )
+    await world.settle_down()
+    assert len({one.id for one in made}) == 1
+    assert await world.owed() == OWED - sats(10) - FEE
+
+
 async def test_an_invoice_is_paid_once_whoever_asks(world: WithdrawalWorld) -> None:
     invoice = await world.invoice(sats(10))
     assert await _ask(world, invoice) is S.PAID
