@@ -94,7 +94,7 @@ IN_LEDGER = (
         new='cause=""',
         breaks=("I7",),
         caught_by=script("a job"),
-        says="I7 ",
+        says="a posting has a key and a cause",
     ),
     Mutation(
         name="the settlement forgets what routing took from the escrow",
