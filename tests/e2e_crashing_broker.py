@@ -29,6 +29,7 @@ from lightwork_broker.lightning.ports import (
     Payout,
     RouteEstimate,
     SentPayment,
+    WaitingHtlc,
 )
 from lightwork_broker.lightning.preimage import Preimage
 from lightwork_broker.lightning.simulated.remote import RemoteNode
@@ -159,6 +160,9 @@ class CrashingNode:
 
     async def closed_htlcs(self, payment_hash: PaymentHash) -> tuple[ClosedHtlc, ...]:
         return await self._node.closed_htlcs(payment_hash)
+
+    async def waiting_htlcs(self) -> tuple[WaitingHtlc, ...]:
+        return await self._node.waiting_htlcs()
 
     async def allowance(self) -> Allowance:
         return await self._node.allowance()

@@ -45,6 +45,8 @@ class Auditor:
     states: dict[str, str] = field(default_factory=dict[str, str])
     statuses: dict[str, str] = field(default_factory=dict[str, str])
     excused: set[PaymentHash] = field(default_factory=set[PaymentHash])
+    within: set[PaymentHash] = field(default_factory=set[PaymentHash])
+    """What waited at a moment at which the broker asked and there was not too much at the peer."""
 
     # --- at each call -----------------------------------------------------------------------------------
 
@@ -73,6 +75,10 @@ class Auditor:
                 pass
 
     def happened(self, name: str, payment_hash: PaymentHash | None) -> None:
+        if name == "waiting_htlcs":
+            waiting = self.node.waiting()
+            if sum(htlc.amount_msat for htlc in waiting) <= LIMITS.held_msat_of_peer:
+                self.within.update(htlc.payment_hash for htlc in waiting)
         if payment_hash is None:
             return
         if name == "cancel":
@@ -215,6 +221,9 @@ class Auditor:
             held = self.node.ever_accepted.get(payment_hash, 0)
             if held < row["total_msat"] or (row["accepted_msat"] or 0) < row["total_msat"]:
                 self._breach(f"I21 the escrow is {state}, but only {held} msat was ever held")
+            was_asked = self.node.observer is self and "waiting_htlcs" not in self.node.denied
+            if was_asked and payment_hash not in self.within:
+                self._breach(f"P4 the escrow is {state}, but there was always too much at the peer")
         payment = self.node.payments.get(payment_hash)
         out = payment is not None and payment.status in MONEY_OUT
         if out and state in ("canceling", "canceled", "returned"):

@@ -53,6 +53,11 @@ LATER = (WAIT[31], SWEEP, WAIT[31], SWEEP, WAIT[31], SWEEP)
 SCRIPTS = (
     Script("a job", (hire(), *PAID, Op("deliver")), frozenset({"settled"})),
     Script(
+        "a payment over a full peer, and one when there is room again",
+        (hire(), Op("crowd", number=1), Op("pay"), SWEEP, Op("crowd"), hire(), Op("pay", job=1)),
+        frozenset({"canceled", "accepted"}),
+    ),
+    Script(
         "a job on credit",
         (hire(credit=True), Op("pay"), SWEEP, Op("lease"), SWEEP, Op("deliver")),
         frozenset({"settled"}),

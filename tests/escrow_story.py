@@ -11,7 +11,7 @@ from typing import Any
 import structlog.testing
 from databases import Template
 from escrow_checks import Auditor, Books
-from escrow_world import BUYER_KEY, PROVIDER_KEY, Broker, World, open_world
+from escrow_world import BUYER_KEY, LIMITS, PROVIDER_KEY, Broker, World, open_world
 from fast_folder import fast_folder
 from faulty_node import Fault, Outcome
 
@@ -31,7 +31,19 @@ FAILURES = (
     PayoutFailure.INSUFFICIENT_BALANCE,
     PayoutFailure.INCORRECT_PAYMENT_DETAILS,
 )
-FAULTY_CALLS = ("pay", "pay", "settle", "cancel", "add_hold", "track", "lookup", "wait", "summary", None)
+FAULTY_CALLS = (
+    "pay",
+    "pay",
+    "settle",
+    "cancel",
+    "add_hold",
+    "track",
+    "lookup",
+    "wait",
+    "summary",
+    "waiting_htlcs",
+    None,
+)
 PREDICTED = ("job.escrow_disagrees", "escrow.settled_while_canceling")
 """Log lines that must never be written: what they tell of is a breach."""
 
@@ -76,6 +88,7 @@ OPS: dict[str, int] = {
     "replay": 2,
     "race": 3,
     "cut_streams": 1,
+    "crowd": 2,
 }
 """Every operation and how often it is wanted."""
 
@@ -137,6 +150,8 @@ class Story:
                 node.down = False
             case "cut_streams":
                 node.end_streams()
+            case "crowd":
+                node.forwarded_msat = LIMITS.held_msat_of_peer * (op.number % 2)
             case "kill":
                 await world.stop(op.broker % len(world.brokers))
             case "start":
@@ -336,6 +351,7 @@ class Story:
             node.faults.clear()
             node.down = False
             node.streaming = True
+            node.forwarded_msat = 0
             while node.wire:
                 node.wire.pop(0).deliver()
                 await world.calm()

@@ -78,6 +78,7 @@ LIMITS = Limits(
     seconds_per_block=600,
     # Two jobs and no third.
     credit_ceiling_msat=Msat(20_000),
+    held_msat_of_peer=Msat(10_000_000_000),
 )
 
 T = TypeVar("T")

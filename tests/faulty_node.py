@@ -31,6 +31,7 @@ from lightwork_broker.lightning.ports import (
     Payout,
     PayoutFailure,
     PayoutStatus,
+    WaitingHtlc,
 )
 from lightwork_broker.lightning.preimage import Preimage
 from lightwork_contracts.bolt11 import read_invoice
@@ -38,6 +39,10 @@ from lightwork_contracts.ids import PaymentHash
 from lightwork_contracts.money import Msat
 
 OWN_NODE = "02" + "11" * 32
+PEER = "02" + "55" * 32
+"""The one peer that every payment comes over."""
+FORWARDED = PaymentHash("0f" * 32)
+"""The hash of what the node forwards for others."""
 HOLD_EXPIRY_DELTA = 18
 SHARD_SECONDS = 120
 """How long LND keeps the parts of a payment that is not complete."""
@@ -138,6 +143,7 @@ class FaultyNode:
         self.clock = clock
         self.height = height
         self.slots_taken = 0
+        self.forwarded_msat = 0
         self.holds: dict[PaymentHash, Hold] = {}
         self.payments: dict[PaymentHash, Payment] = {}
         self.preimages: dict[PaymentHash, Preimage] = {}
@@ -156,6 +162,7 @@ class FaultyNode:
         self.heeds_fee_limits = True
         self.observer: Observer | None = None
         self.allowance = Allowance()
+        self.denied: set[str] = set()
 
     # --- the world outside ------------------------------------------------------------------------------
 
@@ -322,6 +329,20 @@ class FaultyNode:
 
     def pending(self) -> tuple[HoldInvoice, ...]:
         return tuple(self._snapshot(hold) for hold in self.holds.values() if not hold.state.is_final)
+
+    def waiting(self) -> tuple[WaitingHtlc, ...]:
+        """Return what waits in the channels with the peer: for the brokers, and forwarded for others."""
+        found = [
+            WaitingHtlc(peer=PEER, payment_hash=hold.payment_hash, amount_msat=Msat(htlc.amount_msat))
+            for hold in self.holds.values()
+            if not hold.state.is_final
+            for htlc in hold.htlcs
+        ]
+        if self.forwarded_msat:
+            found.append(
+                WaitingHtlc(peer=PEER, payment_hash=FORWARDED, amount_msat=Msat(self.forwarded_msat))
+            )
+        return tuple(found)
 
     def _snapshot(self, hold: Hold) -> HoldInvoice:
         held = hold.state is not InvoiceState.CANCELED

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from typing import NoReturn, TypeVar
 
-from faulty_node import HOLD_EXPIRY_DELTA, OWN_NODE, ROUTE_BLOCKS, Crash, Fault, FaultyNode, Letter
+from faulty_node import HOLD_EXPIRY_DELTA, OWN_NODE, PEER, ROUTE_BLOCKS, Crash, Fault, FaultyNode, Letter
 
 from lightwork_broker.lightning.closures import ClosedHtlc, Closure
 from lightwork_broker.lightning.errors import (
@@ -26,6 +26,7 @@ from lightwork_broker.lightning.ports import (
     PayoutStatus,
     RouteEstimate,
     SentPayment,
+    WaitingHtlc,
 )
 from lightwork_broker.lightning.preimage import Preimage
 from lightwork_contracts.bolt11 import RouteHint, read_invoice
@@ -163,7 +164,19 @@ class Port:
         return ()
 
     async def channel_slots(self) -> tuple[ChannelSlots, ...]:
-        return (ChannelSlots(active=True, incoming=self._node.slots_taken, most=483),)
+        taken, waiting = self._node.slots_taken, self._node.waiting()
+        return (
+            ChannelSlots(
+                active=True,
+                incoming=taken,
+                most=483,
+                peer=PEER,
+                incoming_msat=Msat(sum(htlc.amount_msat for htlc in waiting)),
+            ),
+        )
+
+    async def waiting_htlcs(self) -> tuple[WaitingHtlc, ...]:
+        return await self._call("waiting_htlcs", None, self._node.waiting)
 
     async def closures(self) -> tuple[Closure, ...]:
         return ()
@@ -219,6 +232,7 @@ class Port:
             case Fault.LOST_BEFORE:
                 return no_answer()
             case Fault.NO_PERMISSION:
+                node.denied.add(name)
                 raise PermissionMissing("the macaroon does not allow this")
             case Fault.CRASH_BEFORE:
                 self._die()

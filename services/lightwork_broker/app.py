@@ -99,6 +99,7 @@ def limits_of(settings: BrokerSettings, summary: NodeSummary, *, owner: Pubkey) 
         seconds_per_block=settings.seconds_per_block,
         credit_ceiling_msat=settings.credit_ceiling_msat,
         held_htlcs_of_channel=settings.held_htlcs_of_channel,
+        held_msat_of_peer=settings.held_msat_of_peer,
         mark=mark_of(owner),
         credit_ceiling_msat_of_all=settings.credit_ceiling_msat_of_all,
     )

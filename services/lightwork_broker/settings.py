@@ -128,6 +128,11 @@ class BrokerSettings(BaseSettings):
         le=483,
         description="a channel in which so many HTLCs wait counts as full; without room no job is quoted",
     )
+    held_msat_of_peer: Msat = Field(
+        default=Msat(5_000_000_000),
+        ge=0,
+        description="the most that may wait in the channels with one peer; what comes above it goes back at once",
+    )
 
     withdrawals_a_day: int = Field(
         default=200,

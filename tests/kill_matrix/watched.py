@@ -25,6 +25,7 @@ from lightwork_broker.lightning.ports import (
     PayoutStatus,
     RouteEstimate,
     SentPayment,
+    WaitingHtlc,
 )
 from lightwork_broker.lightning.preimage import Preimage
 from lightwork_contracts.bolt11 import RouteHint
@@ -217,6 +218,9 @@ class WatchedNode:
 
     async def closed_htlcs(self, payment_hash: PaymentHash) -> tuple[ClosedHtlc, ...]:
         return await self._call("closed_htlcs", self._node.closed_htlcs(payment_hash))
+
+    async def waiting_htlcs(self) -> tuple[WaitingHtlc, ...]:
+        return await self._call("waiting_htlcs", self._node.waiting_htlcs())
 
     async def allowance(self) -> Allowance:
         return await self._node.allowance()

@@ -6,6 +6,7 @@ from mutants.mutation import BROKER, UNIT, Mutation, script
 
 MACHINE = f"{BROKER}/escrow/machine.py"
 SERVICE = f"{BROKER}/escrow/service.py"
+INCOMING = f"{BROKER}/escrow/incoming.py"
 STORE = f"{BROKER}/escrow/store.py"
 GUARDIAN = f"{BROKER}/escrow/guardian.py"
 WRAP = f"{BROKER}/escrow/wrap.py"
@@ -78,8 +79,17 @@ IN_ESCROW = (
         says="I17 the hold invoice is not for the total",
     ),
     Mutation(
+        name="what others have waiting at a peer does not count for its cap",
+        file=f"{BROKER}/escrow/slots.py",
+        old="return not came_over or any(of_peer[peer] > most_msat for peer in came_over)",
+        new="return not came_over or all(htlc.amount_msat > most_msat for htlc in waiting)",
+        breaks=("P4",),
+        caught_by=f"{UNIT}/test_slots.py::test_a_payment_goes_back_when_a_peer_that_it_came_over_has_more_than_the_cap"
+        "[with others]",
+    ),
+    Mutation(
         name="a hold of less than the total counts as paid",
-        file=SERVICE,
+        file=INCOMING,
         old="if hold.min_expiry_height is None or hold.accepted_msat < escrow.total_msat:",
         new="if hold.min_expiry_height is None or hold.accepted_msat < escrow.price_msat:",
         breaks=("I21",),
@@ -104,9 +114,8 @@ IN_ESCROW = (
     Mutation(
         name="repeated news of a payment is an error",
         file=SERVICE,
-        old="                if not may(escrow.state, EscrowEvent.HTLC_ACCEPTED, mode=escrow.mode):\n"
-        "                    return\n",
-        new="",
+        old="                if may(escrow.state, EscrowEvent.HTLC_ACCEPTED, mode=escrow.mode):\n",
+        new="                if escrow.state is not None:\n",
         breaks=("I22", "I26"),
         caught_by=f"{HOLDING}::test_late_and_repeated_news_of_the_node_changes_nothing[sqlite-deliver]",
     ),

@@ -49,6 +49,7 @@ INVARIANTS: dict[str, str] = {
     "P1": "No agent is owed more than the ceiling.",
     "P2": "One buyer, key or address cannot take everything, and no request is larger than the limit.",
     "P3": "Nothing is sent to an address that is not public.",
+    "P4": "No more is worked for than may wait in the channels with one peer.",
 }
 
 NONE_APPLIES: dict[str, str] = {

@@ -24,10 +24,9 @@ from lightwork_broker.errors import (
     NotFound,
     WrongStatus,
 )
-from lightwork_broker.escrow import payout, store
+from lightwork_broker.escrow import incoming, payout, store
 from lightwork_broker.escrow.booking import book
 from lightwork_broker.escrow.credit import CreditPreimages
-from lightwork_broker.escrow.guardian import deadlines
 from lightwork_broker.escrow.machine import DUTIES, TERMINAL, Duty, EscrowEvent, EscrowState, may
 from lightwork_broker.escrow.store import Escrow
 from lightwork_broker.escrow.terms import EscrowListener, Terms
@@ -213,25 +212,9 @@ class EscrowService:
             case InvoiceState.OPEN:
                 return
             case InvoiceState.ACCEPTED:
-                if not may(escrow.state, EscrowEvent.HTLC_ACCEPTED, mode=escrow.mode):
-                    return
-                if hold.min_expiry_height is None or hold.accepted_msat < escrow.total_msat:
-                    log.error("escrow.accepted_short", job=escrow_id, accepted_msat=hold.accepted_msat)
-                    return
-                at = deadlines(
-                    min_expiry_height=hold.min_expiry_height,
-                    hold_expiry_delta=self.hold_expiry_delta,
-                    margin_blocks=self._limits.guardian_margin_blocks,
-                    outgoing_cltv_blocks=escrow.outgoing_cltv_blocks,
-                )
-                await self.change(
-                    escrow,
-                    EscrowEvent.HTLC_ACCEPTED,
-                    accepted_msat=hold.accepted_msat,
-                    min_expiry_height=hold.min_expiry_height,
-                    release_by=at.release_by,
-                    refund_by=at.refund_by,
-                )
+                if may(escrow.state, EscrowEvent.HTLC_ACCEPTED, mode=escrow.mode):
+                    most_msat = self._limits.held_msat_of_peer
+                    await incoming.take_on(self, self._node, escrow, hold, most_msat=most_msat)
             case InvoiceState.CANCELED:
                 if may(escrow.state, EscrowEvent.NODE_CANCELED, mode=escrow.mode):
                     await self.change(escrow, EscrowEvent.NODE_CANCELED)

@@ -12,7 +12,7 @@ from lightwork_broker.escrow.ceiling import require_below_ceiling
 from lightwork_broker.escrow.credit import CreditPreimages
 from lightwork_broker.escrow.machine import EscrowState
 from lightwork_broker.escrow.service import EscrowService
-from lightwork_broker.escrow.slots import have_room
+from lightwork_broker.escrow.slots import have_room, have_room_for
 from lightwork_broker.escrow.wrap import (
     Limits,
     check_invoice,
@@ -23,7 +23,13 @@ from lightwork_broker.escrow.wrap import (
 )
 from lightwork_broker.ledger import store as ledger
 from lightwork_broker.lightning.errors import LightningUnavailable, PermissionMissing
-from lightwork_broker.lightning.ports import LightningNode, PayoutFailure, PayoutStatus, RouteEstimate
+from lightwork_broker.lightning.ports import (
+    ChannelSlots,
+    LightningNode,
+    PayoutFailure,
+    PayoutStatus,
+    RouteEstimate,
+)
 from lightwork_broker.market.quotes import Underwriting
 from lightwork_broker.market.store import Listing
 from lightwork_contracts.bolt11 import Invoice, InvoiceError, read_invoice
@@ -84,12 +90,9 @@ class EscrowUnderwriter:
             LightningDown: the node gave no answer.
         """
         self._escrows.gate.require_open()
-        try:
-            channels = await self._node.channel_slots()
-        except PermissionMissing:
-            return  # said at the start; without the channels only the number of jobs is bounded
-        except LightningUnavailable as error:
-            raise LightningDown("the broker's Lightning node gives no answer") from error
+        channels = await self._channels()
+        if channels is None:
+            return
         async with self._database.read() as tx:
             promised = await store.count_in(tx, EscrowState.CREATED, EscrowState.OPEN)
         if not have_room(channels, most=self._limits.held_htlcs_of_channel, promised=promised):
@@ -98,12 +101,46 @@ class EscrowUnderwriter:
                 hint="try again when some jobs are over",
             )
 
+    async def _channels(self) -> tuple[ChannelSlots, ...] | None:
+        try:
+            return await self._node.channel_slots()
+        except PermissionMissing:
+            return None  # said at the start; without the channels only the number of jobs is bounded
+        except LightningUnavailable as error:
+            raise LightningDown("the broker's Lightning node gives no answer") from error
+
+    async def _require_room_for(self, price_msat: Msat, *, mode: PaymentMode) -> None:
+        """Promise no job whose payment would have to go back, as there is too much at every peer already.
+
+        Raises:
+            TooManyJobs: no peer may have so much more waiting.
+            LightningDown: the node gave no answer.
+        """
+        most = self._limits.held_msat_of_peer
+        channels = await self._channels() if most else None
+        if channels is None:
+            return
+        needed = self.least_total(price_msat, mode=mode)
+        if needed > most:
+            raise TooManyJobs(
+                f"the job would hold {needed} msat, and this broker lets {most} msat wait at one peer",
+                hint="ask for a job that costs less",
+                context={"limit": most},
+            )
+        if not have_room_for(channels, most_msat=most, amount_msat=needed):
+            raise TooManyJobs(
+                "with this job too much would wait at every peer of the broker's node",
+                hint="try again when some jobs are over",
+                context={"limit": most},
+            )
+
     async def underwrite(self, commitment: Commitment, listing: Listing) -> Underwriting:
         """Check what the provider committed to, and price the job.
 
         Raises:
             InvoiceRefused: with the rule that its invoice breaks.
             CreditCeiling: the broker would owe the provider more than its operator allows.
+            TooManyJobs: too much waits in the node's channels already.
             LightningDown: no route could be asked for.
         """
         if not self._limits.min_price_msat <= commitment.price_msat <= self._limits.max_price_msat:
@@ -112,6 +149,7 @@ class EscrowUnderwriter:
                 f"{self._limits.max_price_msat} msat",
                 invoice_code=ProblemCode.INVOICE_AMOUNT,
             )
+        await self._require_room_for(commitment.price_msat, mode=listing.content.mode)
         if commitment.invoice is None or commitment.payment_hash is None:
             return await self._underwrite_credit(commitment, listing)
         return await self._underwrite_escrow(

@@ -56,6 +56,7 @@ class Limits:
     mark: str = ""
     """What the memo of each hold invoice of this broker ends with, so that it finds them again on a shared node."""
     credit_ceiling_msat_of_all: Msat = NO_LIMIT
+    held_msat_of_peer: Msat = NO_LIMIT
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from lightwork_broker.clock import Clock, Ids
 from lightwork_broker.db.engine import Database, Transaction
 from lightwork_broker.errors import BrokerError, Forbidden, LightningDown, NotFound, WrongStatus
 from lightwork_broker.escrow.ceiling import require_below_ceiling
+from lightwork_broker.escrow.incoming import PEER_FULL, REASON
 from lightwork_broker.escrow.machine import EscrowEvent, EscrowState
 from lightwork_broker.escrow.service import EscrowService
 from lightwork_broker.escrow.store import Escrow
@@ -369,7 +370,8 @@ class Jobs:
                 if job.status in (JobStatus.QUOTED, JobStatus.OPEN):
                     if job.error_code is None:
                         message = escrow.reason or "the invoice was not paid in time"
-                        values |= {"error_code": "unpaid", "error_message": message}
+                        code = PEER_FULL if escrow.reason == REASON else "unpaid"
+                        values |= {"error_code": code, "error_message": message}
                     quoted = job.status is JobStatus.QUOTED
                     return (JobChange.INVOICE_REFUSED if quoted else JobChange.UNPAID), values
                 if job.error_code is None:

@@ -8,8 +8,15 @@ from typing import Final
 
 from lightwork_broker.lightning.errors import LightningUnavailable, PermissionMissing
 from lightwork_broker.lightning.lnd_connection import LndConnection
-from lightwork_broker.lightning.lnd_stubs import Channel, ChannelBalanceReply, RequestName, request
-from lightwork_broker.lightning.ports import ChannelSlots, NodeSummary
+from lightwork_broker.lightning.lnd_stubs import (
+    Channel,
+    ChannelBalanceReply,
+    ChannelHtlc,
+    RequestName,
+    request,
+)
+from lightwork_broker.lightning.ports import ChannelSlots, NodeSummary, WaitingHtlc
+from lightwork_contracts.ids import PaymentHash
 from lightwork_contracts.money import MSAT_PER_SAT, Msat
 
 BALANCE_READS: Final = 20
@@ -102,6 +109,21 @@ class LndInfo:
             self._slots = (now, tuple(slots_of(channel) for channel in reply.channels))
         return self._slots[1]
 
+    async def waiting_htlcs(self) -> tuple[WaitingHtlc, ...]:
+        reply = await self._connection.call(
+            lambda stubs: stubs.lightning.ListChannels, request(RequestName.LIST_CHANNELS)
+        )
+        return tuple(
+            WaitingHtlc(
+                peer=channel.remote_pubkey,
+                payment_hash=PaymentHash(htlc.hash_lock.hex()),
+                amount_msat=most_msat(htlc),
+            )
+            for channel in reply.channels
+            for htlc in channel.pending_htlcs
+            if htlc.incoming
+        )
+
     async def blocks(self) -> AsyncGenerator[int, None]:
         last: int | None = None
         while True:
@@ -140,4 +162,11 @@ def slots_of(channel: Channel) -> ChannelSlots:
         active=channel.active,
         incoming=sum(htlc.incoming for htlc in channel.pending_htlcs),
         most=channel.remote_constraints.max_accepted_htlcs,
+        peer=channel.remote_pubkey,
+        incoming_msat=Msat(sum(most_msat(htlc) for htlc in channel.pending_htlcs if htlc.incoming)),
     )
+
+
+def most_msat(htlc: ChannelHtlc) -> Msat:
+    """Return the most that an HTLC can be of: LND tells whole satoshis, rounded down."""
+    return Msat((htlc.amount + 1) * MSAT_PER_SAT - 1)

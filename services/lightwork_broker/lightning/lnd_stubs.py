@@ -144,6 +144,7 @@ class ChannelBalanceReply(Protocol):
 class ChannelHtlc(Protocol):
     incoming: bool
     amount: int
+    hash_lock: bytes
 
 
 class ChannelConstraints(Protocol):
@@ -153,6 +154,7 @@ class ChannelConstraints(Protocol):
 class Channel(Protocol):
     active: bool
     chan_id: int
+    remote_pubkey: str
     initiator: bool
     capacity: int
     local_balance: int

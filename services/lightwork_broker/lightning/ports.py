@@ -160,14 +160,26 @@ class NodeSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelSlots:
-    """How many HTLCs wait in one channel for us, and how many can (BOLT 2: max_accepted_htlcs).
+    """How many HTLCs wait in one channel for us, of how much, and how many can (BOLT 2: max_accepted_htlcs).
 
-    `active` is whether HTLCs can be added now.
+    `active` is whether HTLCs can be added now. LND tells the amount of each HTLC in whole satoshis, rounded down;
+    each counts as the most that it can be.
     """
 
     active: bool
     incoming: int
     most: int
+    peer: NodeId
+    incoming_msat: Msat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingHtlc:
+    """One HTLC that waits for us in an open channel with `peer`, whatever it is for. The amount is as above."""
+
+    peer: NodeId
+    payment_hash: PaymentHash
+    amount_msat: Msat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,6 +336,10 @@ class NodeInfo(Protocol):
 
     async def channel_slots(self) -> tuple[ChannelSlots, ...]:
         """Return how full each open channel of the node is; a look may be a second old."""
+        ...
+
+    async def waiting_htlcs(self) -> tuple[WaitingHtlc, ...]:
+        """Return every HTLC that waits for us in the open channels of the node, as they are now."""
         ...
 
     def blocks(self) -> AsyncIterator[int]:

@@ -83,6 +83,34 @@ async def test_an_htlc_that_waits_for_us_takes_a_slot_of_one_channel_until_it_go
     await until(free)
 
 
+async def test_a_payment_that_waits_for_us_shows_the_peer_that_it_came_over_until_it_goes_back(
+    lightning: LightningWorld,
+) -> None:
+    await lightning.quiet()
+    assert await lightning.broker.waiting_htlcs() == ()
+    buyer = (await lightning.buyer.summary()).pubkey
+    preimage = secret()
+    text = await hold(lightning.broker, preimage)
+    async with paying(lightning.buyer, text, preimage.payment_hash):
+        held = await in_state(lightning.broker, preimage.payment_hash, InvoiceState.ACCEPTED)
+        # Not a look that may be of before: what is accepted is there.
+        (waiting,) = await lightning.broker.waiting_htlcs()
+        assert (waiting.peer, waiting.payment_hash) == (buyer, preimage.payment_hash)
+        # LND tells whole satoshis; what counts is never less than what waits.
+        assert held.accepted_msat <= waiting.amount_msat < held.accepted_msat + 1_000
+
+        async def counted() -> bool:
+            of_buyer = [one for one in await lightning.broker.channel_slots() if one.peer == buyer]
+            return sum(one.incoming_msat for one in of_buyer) == waiting.amount_msat
+
+        await until(counted)
+        # What we offer to others is not at their mercy in this sense.
+        assert await lightning.buyer.waiting_htlcs() == ()
+        await lightning.broker.cancel(preimage.payment_hash)
+    await lightning.quiet()
+    assert await lightning.broker.waiting_htlcs() == ()
+
+
 async def test_each_new_block_is_told(lightning: LightningWorld) -> None:
     height = (await lightning.broker.summary()).block_height
     seen: list[int] = []

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from lightwork_broker.lightning.ports import Allowance, ChannelSlots, NodeId, NodeSummary
-from lightwork_broker.lightning.simulated.channels import SLOTS
+from lightwork_broker.lightning.ports import Allowance, ChannelSlots, NodeId, NodeSummary, WaitingHtlc
+from lightwork_broker.lightning.simulated.channels import SLOTS, Channel, Htlc
 from lightwork_broker.lightning.simulated.connection import Connection
 from lightwork_broker.lightning.simulated.node_closures import SimulatedClosures
 from lightwork_broker.lightning.simulated.node_invoices import SimulatedInvoices
@@ -73,11 +73,27 @@ class SimulatedNode(SimulatedInvoices, SimulatedPayouts, SimulatedClosures):
                     active=board.is_active(channel),
                     incoming=channel.sent_by(channel.peer_of(node.pubkey)),
                     most=SLOTS,
+                    peer=channel.peer_of(node.pubkey),
+                    incoming_msat=Msat(sum(htlc.amount_msat for htlc in _waiting(channel, node))),
                 )
                 for channel in board.channels_of(node.pubkey)
             )
 
         return await self._connection.call("channel_slots", None, effect)
+
+    async def waiting_htlcs(self) -> tuple[WaitingHtlc, ...]:
+        board = self._connection.board
+
+        def effect(node: NodeState) -> tuple[WaitingHtlc, ...]:
+            return tuple(
+                WaitingHtlc(
+                    peer=htlc.sender, payment_hash=htlc.payment_hash, amount_msat=Msat(htlc.amount_msat)
+                )
+                for channel in board.channels_of(node.pubkey)
+                for htlc in _waiting(channel, node)
+            )
+
+        return await self._connection.call("waiting_htlcs", None, effect)
 
     async def blocks(self) -> AsyncGenerator[int, None]:
         board = self._connection.board
@@ -94,3 +110,7 @@ class SimulatedNode(SimulatedInvoices, SimulatedPayouts, SimulatedClosures):
     async def close(self) -> None:
         self._connection.is_closed = True
         self._connection.node.waiters.everything_changed()
+
+
+def _waiting(channel: Channel, node: NodeState) -> list[Htlc]:
+    return [htlc for htlc in channel.htlcs.values() if htlc.receiver == node.pubkey]

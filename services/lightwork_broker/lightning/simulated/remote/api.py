@@ -24,6 +24,7 @@ from lightwork_broker.lightning.ports import (
     NodeSummary,
     RouteEstimate,
     SentPayment,
+    WaitingHtlc,
 )
 from lightwork_broker.lightning.preimage import Preimage
 from lightwork_broker.lightning.simulated.faults import Fault, PlannedFaults
@@ -57,6 +58,7 @@ METHODS: Final = (
     "summary",
     "local_balance_msat",
     "channel_slots",
+    "waiting_htlcs",
     "blocks",
     "closures",
     "closed_htlcs",
@@ -218,6 +220,11 @@ async def summary(node: Node) -> NodeSummary:
 @port.post("/channel_slots")
 async def channel_slots(node: Node) -> tuple[ChannelSlots, ...]:
     return await node.channel_slots()
+
+
+@port.post("/waiting_htlcs")
+async def waiting_htlcs(node: Node) -> tuple[WaitingHtlc, ...]:
+    return await node.waiting_htlcs()
 
 
 @port.post("/local_balance_msat")

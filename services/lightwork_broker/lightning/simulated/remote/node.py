@@ -25,6 +25,7 @@ from lightwork_broker.lightning.ports import (
     PayoutStatus,
     RouteEstimate,
     SentPayment,
+    WaitingHtlc,
 )
 from lightwork_broker.lightning.preimage import Preimage
 from lightwork_broker.lightning.simulated.remote import wire
@@ -48,6 +49,7 @@ SUMMARY: TypeAdapter[NodeSummary] = TypeAdapter(NodeSummary)
 SLOTS: TypeAdapter[tuple[ChannelSlots, ...]] = TypeAdapter(tuple[ChannelSlots, ...])
 CLOSURES: TypeAdapter[tuple[Closure, ...]] = TypeAdapter(tuple[Closure, ...])
 CLOSED_HTLCS: TypeAdapter[tuple[ClosedHtlc, ...]] = TypeAdapter(tuple[ClosedHtlc, ...])
+WAITING: TypeAdapter[tuple[WaitingHtlc, ...]] = TypeAdapter(tuple[WaitingHtlc, ...])
 CREATED: TypeAdapter[CreatedInvoice] = TypeAdapter(CreatedInvoice)
 ESTIMATE: TypeAdapter[RouteEstimate | None] = TypeAdapter(RouteEstimate | None)
 REQUEST, FOUND = TypeAdapter(wire.PaymentRequest), TypeAdapter(wire.Found)
@@ -202,6 +204,9 @@ class RemoteNode:
 
     async def channel_slots(self) -> tuple[ChannelSlots, ...]:
         return await self._call("channel_slots", None, SLOTS)
+
+    async def waiting_htlcs(self) -> tuple[WaitingHtlc, ...]:
+        return await self._call("waiting_htlcs", None, WAITING)
 
     def blocks(self) -> AsyncGenerator[int, None]:
         return self._stream("blocks", HEIGHT)
