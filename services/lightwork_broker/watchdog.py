@@ -117,5 +117,5 @@ async def acknowledge(database: Database, *, now: float, findings: Sequence[Find
     """
     await book_findings(database, findings, now=int(now))
     async with database.write() as tx:
-        await withdrawals.resume(tx)
+        await withdrawals.resume(tx, now=now)
         await ledger.set_watch_mark(tx, ledger.WatchMark(now))

@@ -208,6 +208,14 @@ IN_RECOVERY = (
         caught_by=f"{FORGOTTEN}::test_an_older_copy_is_noticed_however_old_it_is[sqlite]",
     ),
     Mutation(
+        name="what was found and not looked into yet stops nothing at the next start",
+        file=f"{BROKER}/accounts/store.py",
+        old="sa.and_(_unknown.c.payment_hash == payment_hash, _unknown.c.acknowledged_at.is_not(None))",
+        new="sa.and_(_unknown.c.payment_hash == payment_hash)",
+        breaks=("I30",),
+        caught_by=f"{FORGOTTEN}::test_what_was_acknowledged_stops_nothing_again_and_what_was_not_does[sqlite]",
+    ),
+    Mutation(
         name="an older copy that has the job open still is let through",
         file=f"{BROKER}/accounts/forgotten.py",
         old=" + await pending(tx)\n",

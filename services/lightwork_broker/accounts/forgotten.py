@@ -2,7 +2,7 @@
 
 The intent and its payment hash are committed before the node is called. So whatever the node has paid since the books
 were last compared, under a hash that the database does not know, was paid by a later life of it, or by somebody else.
-Which of the two only a person can tell: until then no withdrawal is taken on.
+Which of the two only a person can tell: until then no withdrawal is taken on. What was looked into stops nothing again.
 """
 
 from __future__ import annotations
@@ -52,13 +52,15 @@ async def stop_if_forgotten(
         return None
     # Read after the node was asked: what it has paid for us was committed before.
     async with database.read() as tx:
-        unknown = [one for one in sent if not await ledger.is_claimed(tx, one.payment_hash)]
+        unclaimed = [one for one in sent if not await ledger.is_claimed(tx, one.payment_hash)]
+        unknown = [one for one in unclaimed if not await store.is_acknowledged(tx, one.payment_hash)]
     if not unknown:
         return None
     reason = _words(unknown)
     async with database.write() as tx:
-        await store.stop(tx, reason=reason, now=clock.now())
-    log.critical("withdrawals.stopped", reason=reason, hashes=[one.payment_hash for one in unknown[:20]])
+        hashes = [one.payment_hash for one in unknown]
+        await store.stop(tx, reason=reason, unknown=hashes, now=clock.now())
+    log.critical("withdrawals.stopped", reason=reason, hashes=hashes[:20])
     return reason
 
 

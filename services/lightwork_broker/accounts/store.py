@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 
 import sqlalchemy as sa
@@ -68,6 +69,16 @@ class WithdrawalStopRow(SQLModel, table=True):
     at: float
 
 
+class UnknownPaymentRow(SQLModel, table=True):
+    """A payment of the node that this database knew nothing of; once a person has looked into it, it stops nothing."""
+
+    __tablename__ = "unknown_payment"  # pyright: ignore[reportAssignmentType]
+
+    payment_hash: str = Field(primary_key=True)
+    found_at: float
+    acknowledged_at: float | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Withdrawal:
     """One withdrawal as it was read. Amounts in msat, times in Unix seconds."""
@@ -103,6 +114,7 @@ class Withdrawal:
 _withdrawal = table_of(WithdrawalRow)
 _event = table_of(WithdrawalEventRow)
 _stop = table_of(WithdrawalStopRow)
+_unknown = table_of(UnknownPaymentRow)
 _FIELDS = tuple(field.name for field in fields(Withdrawal))
 _PAYING = WithdrawalStatus.PAYING.value
 
@@ -178,15 +190,27 @@ async def stopped(tx: Transaction) -> str | None:
     return await tx.value(sa.select(_stop.c.reason).where(_stop.c.id == 1))
 
 
-async def stop(tx: Transaction, *, reason: str, now: float) -> None:
-    """Take on no withdrawal until `resume`; the first reason stays."""
-    if await stopped(tx) is None:
-        await tx.run(sa.insert(_stop).values(id=1, reason=reason, at=now))
-
-
-async def resume(tx: Transaction) -> None:
-    """Take on withdrawals again."""
+async def stop(tx: Transaction, *, reason: str, unknown: Collection[PaymentHash], now: float) -> None:
+    """Take on no withdrawal until `resume`, for payments that the database does not know; the newest reason stays."""
     await tx.run(sa.delete(_stop))
+    await tx.run(sa.insert(_stop).values(id=1, reason=reason, at=now))
+    for payment_hash in unknown:
+        known = sa.select(_unknown.c.payment_hash).where(_unknown.c.payment_hash == payment_hash)
+        if await tx.value(known) is None:
+            await tx.run(sa.insert(_unknown).values(payment_hash=payment_hash, found_at=now))
+
+
+async def resume(tx: Transaction, *, now: float) -> None:
+    """Take on withdrawals again: what they were stopped for is acknowledged, and what is found later is not."""
+    await tx.run(sa.delete(_stop))
+    clause = _unknown.c.acknowledged_at.is_(None)
+    await tx.run(sa.update(_unknown).where(clause).values(acknowledged_at=now))
+
+
+async def is_acknowledged(tx: Transaction, payment_hash: PaymentHash) -> bool:
+    """Tell whether a person has looked into a payment that this database knew nothing of."""
+    clause = sa.and_(_unknown.c.payment_hash == payment_hash, _unknown.c.acknowledged_at.is_not(None))
+    return await tx.value(sa.select(_unknown.c.payment_hash).where(clause)) is not None
 
 
 async def take_call(tx: Transaction, withdrawal: Withdrawal, *, now: float) -> bool:
