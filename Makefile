@@ -107,6 +107,10 @@ bench: setup nodes ## A hire through the broker against the same escrow done raw
 bench-author: setup ## From an author's first import to a paid job, against two seconds
 	@$(BIN)/python tests/benchmarks/author.py
 
+.PHONY: bench-dead-call
+bench-dead-call: setup ## For how long the kernel keeps what a killed process had sent to LND, against what withdrawals wait (Linux)
+	@unshare --user --map-root-user --net $(BIN)/python tests/benchmarks/dead_call.py
+
 .PHONY: bench-database
 bench-database: setup ## What PostgreSQL costs against SQLite, in writes a second, as a ratio
 	@PYTHONPATH=tests $(BIN)/python tests/benchmarks/database_writes.py

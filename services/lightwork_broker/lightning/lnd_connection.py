@@ -28,6 +28,10 @@ from lightwork_broker.lightning.lnd_stubs import (
 Reply = TypeVar("Reply")
 
 MAX_MESSAGE_BYTES: Final = 32 * 1024 * 1024
+UNACKNOWLEDGED_MS: Final = 10_000
+"""For how long what was sent may stay unacknowledged. gRPC makes it the socket's TCP_USER_TIMEOUT, too: the kernel then
+ends a connection whose process is gone, so that a call of the dead does not arrive long after them.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +171,7 @@ class LndConnection:
     def _open(self) -> grpc.aio.Channel:
         options: list[tuple[str, str | int]] = [
             ("grpc.keepalive_time_ms", 15_000),
-            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.keepalive_timeout_ms", UNACKNOWLEDGED_MS),
             ("grpc.keepalive_permit_without_calls", 0),
             ("grpc.http2.max_pings_without_data", 0),
             ("grpc.initial_reconnect_backoff_ms", 100),
