@@ -44,7 +44,13 @@ STRIKE_SECONDS = 30.0
 BLOCKS_WITHOUT_HTLC = 6
 MOST_BLOCKS_OF_A_PAYOUT = 50
 """A payout may be so long on its way: 80 blocks from its start it expires, and the channel goes on chain."""
+
+
 FORWARDING = "escrow forwarding"
+
+
+class ChannelGone(Exception):
+    """A node has closed a channel. What it was worth is on the chain, and no cell can be played here any more."""
 
 
 class NeverCame(AssertionError):
@@ -57,6 +63,8 @@ class RealMarket:
 
     world: World
     folder: Path
+    channels: frozenset[str]
+    """What is open, and must stay so."""
 
     @property
     def broker(self) -> BrokerProcess:
@@ -79,6 +87,7 @@ class RealMarket:
 
         Raises:
             NeverCame: the run did not come to the cell's step.
+            ChannelGone: the outcome says nothing of the broker.
         """
         begun = time.monotonic()
         step = cell.step
@@ -96,6 +105,11 @@ class RealMarket:
         )
         took = time.monotonic() - begun
         finding = judge(facts, flow=cell.flow, cell=cell, logs=())
+        if (
+            not finding.is_good
+            and await asyncio.to_thread(open_channels, self.world.network) != self.channels
+        ):
+            raise ChannelGone(str(cell))
         delay = max(took - sum(outage) - undisturbed, 0.0)
         return Result(cell, finding, delay_seconds=delay, boot_seconds=sum(outage), took_seconds=took)
 
@@ -183,6 +197,7 @@ class RealMarket:
         struck.unlink()
         if cell.aftermath is Aftermath.BLOCKS:
             stuck = cell.flow.stuck and FORWARDING in cell.step.state
+            stuck = stuck or await asyncio.to_thread(self._payout_hangs)
             await self._mine(expiry, most=MOST_BLOCKS_OF_A_PAYOUT if stuck else None)
         if cell.backup is not None:
             self._restore(self._choose(cell, commits, after_job=after_job))
@@ -196,6 +211,10 @@ class RealMarket:
         node = self.world.network.node("broker")
         found = [htlc.expiry_height for htlc in node.pending_htlcs() if htlc.incoming]
         return min(found, default=None)
+
+    def _payout_hangs(self) -> bool:
+        """Tell whether the provider's channel still has the HTLC of a payout, though it may be paid by now."""
+        return any(htlc.incoming for htlc in self.world.network.node("provider").pending_htlcs())
 
     async def _mine(self, expiry: int | None, *, most: int | None) -> None:
         network = self.world.network
@@ -274,6 +293,11 @@ class RealMarket:
                 node.rest.post("/v2/invoices/cancel", Empty, {"payment_hash": number})
 
 
+def open_channels(network: Network) -> frozenset[str]:
+    """Return the channels of the broker's node."""
+    return frozenset(channel.channel_point for channel in network.node("broker").channels())
+
+
 @asynccontextmanager
 async def open_market(network: Network, folder: Path) -> AsyncGenerator[RealMarket]:
     """Start the broker that can be killed, with everything on sale."""
@@ -286,7 +310,7 @@ async def open_market(network: Network, folder: Path) -> AsyncGenerator[RealMark
     world = World(network, broker)
     try:
         async with selling(world):
-            yield RealMarket(world, folder)
+            yield RealMarket(world, folder, await asyncio.to_thread(open_channels, network))
     finally:
         await world.close()
         await broker.stop()

@@ -14,7 +14,7 @@ from e2e_world import World
 from kill_matrix.flows import CancelWhen, Flow, Verdict, Work
 from kill_matrix.parties import PROVIDER_KEY
 
-from lightwork import Acceptance, Agent, TaskFailed, TaskRefused, sats
+from lightwork import Acceptance, Agent, Msat, TaskFailed, TaskRefused, sats
 from lightwork.broker import Broker
 from lightwork.connection import Backoff, BrokerConnection
 from lightwork.errors import WalletUnreachable
@@ -54,10 +54,14 @@ async def dawdle(text: str) -> str:
     return text
 
 
-@agent.task(price=sats(10))
-async def refuse(text: str) -> str:
-    """Refuse every input."""
+def _not_wanted(text: str) -> Msat:
     raise TaskRefused(text)
+
+
+@agent.task(price=_not_wanted)
+async def refuse(text: str) -> str:
+    """Refuse every input before there is a price."""
+    return text
 
 
 @agent.task(price=sats(10), acceptance=Acceptance.REVIEW, review_seconds=300)

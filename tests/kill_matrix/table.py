@@ -73,7 +73,8 @@ def print_table(results: Sequence[Result], *, database: str, not_run: Sequence[s
         )
     for name in not_run:
         table.add_row(name, "", "not run")
-    boots = [result.boot_seconds * 1_000 for result in results]
+    # A flow without a job has no cells on real nodes.
+    boots = [result.boot_seconds * 1_000 for result in results] or [0.0]
     table.caption = (
         f"{len(results)} cells of {len({result.cell.flow.name for result in results})} flows in {seconds:.0f} s. "
         "Human: cells that somebody must look at. Median and worst: by how much later the job was over than without "
