@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from e2e_client import accepted, refused
 from e2e_provider import HandBuyer, HandProvider, advert
+from e2e_waiting import until
 from e2e_world import World
 
 from lightwork import JobFailed, Market, PaymentOutcome, sats
@@ -106,7 +107,12 @@ async def test_a_buyer_may_cancel_a_funded_job_that_nobody_has_started(world: Wo
         )
         await provider.answer_next()
         job = await starting
-        await world.money.until_held(job.view.quote.payment_hash)
+
+        async def funded() -> bool:
+            # The broker knows of the payment a moment after its node does.
+            return (await job.refresh()).status is JobStatus.FUNDED
+
+        await until(funded, what="the job is funded")
         assert (await job.cancel()).status in (JobStatus.REFUNDING, JobStatus.REFUNDED)
         with pytest.raises(JobFailed) as failure:
             await job.wait()
