@@ -249,6 +249,7 @@ class Accounts:
         """Take up every withdrawal whose outcome is open: at boot, and again and again. Return how many."""
         async with self._database.read() as tx:
             found = await store.under_way(tx)
+        self._watch.keep({withdrawal.id for withdrawal in found})
         for withdrawal in found:
             self.schedule(withdrawal.id)
         self._alarm(found)

@@ -195,6 +195,7 @@ class Reconciler:
         """
         async with self._database.read() as tx:
             ids = await store.unfinished(tx)
+        self._escrows.watch.keep(frozenset(ids))
         try:
             await self._sweep(ids, watching_only=False)
             summary = await self._node.summary()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 GRACE_SECONDS = 30
 """How long a call that was on its way when its sender died may still reach the node."""
@@ -50,6 +50,10 @@ class Watch:
         self._known: dict[str, float] = {}
         self._unseen: dict[str, float] = {}
 
+    def __len__(self) -> int:
+        """How many calls are remembered."""
+        return len(self._known.keys() | self._unseen.keys())
+
     def now(self) -> float:
         """Return seconds since some moment."""
         return self._steady()
@@ -84,3 +88,12 @@ class Watch:
         """Forget a call whose outcome is known."""
         self._known.pop(name, None)
         self._unseen.pop(name, None)
+
+    def keep(self, owners: Collection[str]) -> None:
+        """Forget the calls of all others: they have ended, maybe at another broker.
+
+        A call is named after its owner, or `owner/which one`. One that is forgotten too early is waited for anew.
+        """
+        for known in (self._known, self._unseen):
+            for name in [name for name in known if name.partition("/")[0] not in owners]:
+                del known[name]
