@@ -324,14 +324,22 @@ async def last_event(tx: Transaction) -> int:
 
 async def events_of(tx: Transaction, party: Pubkey, *, after_seq: int, limit: int) -> list[JobEvent]:
     """Return the events of all jobs that somebody buys or sells, in their order."""
-    query = (
+    return [_read_event(row) for row in await tx.all(_events_of(party, after_seq=after_seq, limit=limit))]
+
+
+async def has_events_of(tx: Transaction, party: Pubkey, *, after_seq: int) -> bool:
+    """Tell whether there is such an event, whether it can be read or not."""
+    return await tx.one(_events_of(party, after_seq=after_seq, limit=1)) is not None
+
+
+def _events_of(party: Pubkey, *, after_seq: int, limit: int) -> sa.Executable:
+    return (
         sa.select(_event)
         .join(_job, _job.c.id == _event.c.job_id)
         .where(_event.c.seq > after_seq, sa.or_(_job.c.buyer == party, _job.c.provider == party))
         .order_by(_event.c.seq)
         .limit(limit)
     )
-    return [_read_event(row) for row in await tx.all(query)]
 
 
 async def newest_event(tx: Transaction, job_id: JobId, *, kind: str) -> JobEvent | None:

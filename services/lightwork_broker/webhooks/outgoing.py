@@ -69,6 +69,9 @@ class Outgoing:
             raise NotDelivered("no answer in time") from error
         except (OSError, httpx2.HTTPError) as error:
             raise NotDelivered("no connection") from error
+        except (UnicodeError, httpx2.InvalidURL) as error:
+            # A label of more than 63 characters, for one: the resolver does not even ask.
+            raise NotDelivered("the host's name is malformed") from error
 
     async def _post(self, url: str, content: bytes, *, headers: Mapping[str, str]) -> None:
         parts = read_url(url, private=self._private)

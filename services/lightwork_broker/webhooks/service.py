@@ -7,7 +7,6 @@ import base64
 import hashlib
 import hmac
 import secrets
-from dataclasses import replace
 
 import structlog
 
@@ -36,6 +35,10 @@ FIRST_RETRY_SECONDS = 2.0
 LAST_RETRY_SECONDS = 3_600.0
 GIVE_UP_SECONDS = 3 * 86_400.0
 SECRET_BYTES = 32
+
+
+class _Overtaken(Exception):
+    """The webhook was removed, or another broker sends for it."""
 
 
 class Webhooks:
@@ -106,7 +109,7 @@ class Webhooks:
         async with self._database.scan() as tx:
             newest = await store.last_event(tx)
             due = await store.due(tx, now=now, farthest=farthest, newest=newest)
-            idle = [one for one in due if not await store.events(tx, one, after=one.cursor, limit=1)]
+            idle = [one for one in due if not await store.has_news(tx, one)]
         if idle:
             # All at once: what others do must not cost each webhook writes of its own.
             async with self._database.write() as tx:
@@ -137,44 +140,50 @@ class Webhooks:
             log.error("webhook.task_failed", webhook=webhook_id, exc_info=error)
 
     async def _send_all(self, webhook: Webhook) -> None:
+        until = self._clock.now() + LEASE_SECONDS
         async with self._database.write() as tx:
-            if not await store.lease(tx, webhook, until=self._clock.now() + LEASE_SECONDS):
-                return  # another broker sends for it
-        at, end = webhook.cursor, self._clock.now() + TURN_SECONDS
-        async with self._database.scan() as tx:
-            newest = await store.last_event(tx)
-            events = await store.events(tx, webhook, after=at, limit=BATCH)
-        for event in events:
-            if self._clock.now() > end:
-                break  # others want to send too; the rest is sent in the next turn
-            if not await self._send(replace(webhook, cursor=at), event):
-                return
-            at = event.seq
-        else:
-            if len(events) < BATCH and at < newest and not await self._advance(webhook, newest):
-                return  # what lies between was other people's; removed, or overtaken
-        async with self._database.write() as tx:
-            await store.release(tx, webhook.id, now=self._clock.now())
+            held = await store.lease(tx, webhook, until=until)
+        if held is None:
+            return  # another broker sends for it
+        end = self._clock.now() + TURN_SECONDS
+        try:
+            async with self._database.scan() as tx:
+                newest = await store.last_event(tx)
+                events = await store.events(tx, held, after=held.cursor, limit=BATCH)
+            for event in events:
+                if self._clock.now() > end:
+                    break  # others want to send too; the rest is sent in the next turn
+                await self._send(held, event)
+                held = await self._advance(held, event.seq)
+            else:
+                if len(events) < BATCH and held.cursor < newest:
+                    held = await self._advance(held, newest)  # what lies between was other people's
+            async with self._database.write() as tx:
+                await store.release(tx, held, now=self._clock.now())
+        except _Overtaken:
+            return
+        except NotDelivered as error:
+            await self._failed(held, str(error))
+        except Exception as error:
+            # A lease that only runs out would have it tried each minute, for ever, and told to nobody.
+            log.error("webhook.task_failed", webhook=webhook.id, exc_info=error)
+            await self._failed(held, "the broker could not send it")
 
-    async def _send(self, webhook: Webhook, event: JobEvent) -> bool:
-        """Send one event; False if there is to be sent no more now."""
-        now = self._clock.now()
+    async def _send(self, webhook: Webhook, event: JobEvent) -> None:
         message = WebhookMessage(type=event.kind, timestamp=event.at, data=event)
         body = message.model_dump_json().encode()
-        try:
-            await self._outgoing.post(
-                webhook.url, body, headers=signed_headers(webhook, event.seq, body, now=int(now))
-            )
-        except NotDelivered as error:
-            await self._failed(webhook, str(error), now=now)
-            return False
-        return await self._advance(webhook, event.seq)
+        headers = signed_headers(webhook, event, body, now=int(self._clock.now()))
+        await self._outgoing.post(webhook.url, body, headers=headers)
 
-    async def _advance(self, webhook: Webhook, to: int) -> bool:
+    async def _advance(self, webhook: Webhook, to: int) -> Webhook:
         async with self._database.write() as tx:
-            return await store.advance(tx, webhook.id, to=to, until=self._clock.now() + LEASE_SECONDS)
+            moved = await store.advance(tx, webhook, to=to, until=self._clock.now() + LEASE_SECONDS)
+        if moved is None:
+            raise _Overtaken
+        return moved
 
-    async def _failed(self, webhook: Webhook, cause: str, *, now: float) -> None:
+    async def _failed(self, webhook: Webhook, cause: str) -> None:
+        now = self._clock.now()
         async with self._database.write() as tx:
             known = next(
                 (one for one in await store.of_owner(tx, webhook.owner) if one.id == webhook.id), None
@@ -183,21 +192,22 @@ class Webhooks:
                 return  # removed meanwhile
             since = known.failing_since or now
             wait = min(FIRST_RETRY_SECONDS * 2**known.tries, LAST_RETRY_SECONDS)
-            await store.fail(
+            noted = await store.fail(
                 tx,
-                known,
+                webhook,
                 tries=min(known.tries + 1, 30),
                 failing_since=since,
                 last_error=cause,
                 retry_at=now + wait,
                 disabled=now - since > GIVE_UP_SECONDS,
             )
-        log.info("webhook.not_delivered", webhook=webhook.id, cause=cause)
+        if noted:
+            log.info("webhook.not_delivered", webhook=webhook.id, cause=cause)
 
 
-def signed_headers(webhook: Webhook, seq: int, body: bytes, *, now: int) -> dict[str, str]:
+def signed_headers(webhook: Webhook, event: JobEvent, body: bytes, *, now: int) -> dict[str, str]:
     """Return the headers of Standard Webhooks 1.0: the same id at each try, an HMAC-SHA256 over id, time and body."""
-    message_id = f"msg_{webhook.id}_{seq}"
+    message_id = f"msg_{webhook.id}_{event.seq}"
     key = base64.b64decode(webhook.secret.reveal().removeprefix("whsec_"))
     signature = hmac.new(key, f"{message_id}.{now}.".encode() + body, hashlib.sha256).digest()
     return {

@@ -6,7 +6,7 @@ a webhook has still to send is every event of its owner's jobs behind its cursor
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
@@ -118,40 +118,59 @@ async def skip(tx: Transaction, webhooks: list[Webhook], *, to: int, now: float)
         await tx.run(sa.update(_webhook).where(clause).values(cursor=to, retry_at=now))
 
 
-async def lease(tx: Transaction, webhook: Webhook, *, until: float) -> bool:
-    """Make this broker the one that sends for a webhook, if nobody has become it meanwhile."""
+async def lease(tx: Transaction, webhook: Webhook, *, until: float) -> Webhook | None:
+    """Make this broker the one that sends for a webhook, and return the webhook as it holds it.
+
+    None: somebody has become it meanwhile.
+    """
     clause = sa.and_(
         _webhook.c.id == webhook.id,
         _webhook.c.lease_until == webhook.lease_until,
         # Another broker may have sent, and be done, since this one looked.
         _webhook.c.cursor == webhook.cursor,
     )
-    return await tx.run(sa.update(_webhook).where(clause).values(lease_until=until)) == 1
+    leased = await tx.run(sa.update(_webhook).where(clause).values(lease_until=until))
+    return replace(webhook, lease_until=until) if leased else None
 
 
-async def advance(tx: Transaction, webhook_id: WebhookId, *, to: int, until: float) -> bool:
-    """Record that everything up to an event was sent, and prolong the lease. It never goes back.
+def _held(webhook: Webhook) -> sa.ColumnElement[bool]:
+    """A lease is told by its end: whoever takes one over that has run out sets another."""
+    return sa.and_(_webhook.c.id == webhook.id, _webhook.c.lease_until == webhook.lease_until)
 
-    False: the webhook was removed, or another broker sends for it.
+
+async def advance(tx: Transaction, webhook: Webhook, *, to: int, until: float) -> Webhook | None:
+    """Record that everything up to an event was sent, prolong the lease, and return the webhook as it is then.
+
+    None: the webhook was removed, or another broker sends for it. The cursor never goes back.
     """
-    clause = sa.and_(_webhook.c.id == webhook_id, _webhook.c.cursor < to)
+    clause = sa.and_(_held(webhook), _webhook.c.cursor < to)
     sent = {"cursor": to, "tries": 0, "failing_since": None, "last_error": None, "lease_until": until}
-    return await tx.run(sa.update(_webhook).where(clause).values(**sent)) == 1
+    moved = await tx.run(sa.update(_webhook).where(clause).values(**sent))
+    return (
+        replace(webhook, cursor=to, tries=0, failing_since=None, last_error=None, lease_until=until)
+        if moved
+        else None
+    )
 
 
-async def fail(tx: Transaction, webhook: Webhook, **values: float | int | str | bool | None) -> None:
-    """Record a try in vain, and let the next one begin by its own time."""
-    await tx.run(sa.update(_webhook).where(_webhook.c.id == webhook.id).values(lease_until=0, **values))
+async def fail(tx: Transaction, webhook: Webhook, **values: float | int | str | bool | None) -> bool:
+    """Record a try in vain, and let the next one begin by its own time; False if this broker's lease is gone."""
+    return await tx.run(sa.update(_webhook).where(_held(webhook)).values(lease_until=0, **values)) == 1
 
 
-async def release(tx: Transaction, webhook_id: WebhookId, *, now: float) -> None:
-    """End the lease, and go to the end of the line."""
-    await tx.run(sa.update(_webhook).where(_webhook.c.id == webhook_id).values(lease_until=0, retry_at=now))
+async def release(tx: Transaction, webhook: Webhook, *, now: float) -> None:
+    """End the lease, unless it is gone already, and go to the end of the line."""
+    await tx.run(sa.update(_webhook).where(_held(webhook)).values(lease_until=0, retry_at=now))
 
 
 async def last_event(tx: Transaction) -> int:
     """Return the number of the newest event of all jobs."""
     return await jobs.last_event(tx)
+
+
+async def has_news(tx: Transaction, webhook: Webhook) -> bool:
+    """Tell whether there is an event to send, without reading it."""
+    return await jobs.has_events_of(tx, webhook.owner, after_seq=webhook.cursor)
 
 
 async def events(tx: Transaction, webhook: Webhook, *, after: int, limit: int) -> list[JobEvent]:

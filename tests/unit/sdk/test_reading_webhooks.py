@@ -30,7 +30,7 @@ HOOK = Webhook(
 )
 EVENT = JobEvent(seq=7, job_id=JobId("job_1"), kind="job.settled", status=JobStatus.SETTLED, at=NOW)
 BODY = WebhookMessage(type="job.settled", timestamp=NOW, data=EVENT).model_dump_json().encode()
-HEADERS = signed_headers(HOOK, 7, BODY, now=NOW)
+HEADERS = signed_headers(HOOK, EVENT, BODY, now=NOW)
 
 
 def test_what_the_broker_sends_is_read() -> None:
