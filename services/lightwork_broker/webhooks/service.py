@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import json
 import secrets
 
 import structlog
@@ -207,7 +208,7 @@ class Webhooks:
 
 def signed_headers(webhook: Webhook, event: JobEvent, body: bytes, *, now: int) -> dict[str, str]:
     """Return the headers of Standard Webhooks 1.0: the same id at each try, an HMAC-SHA256 over id, time and body."""
-    message_id = f"msg_{webhook.id}_{event.seq}"
+    message_id = message_id_of(webhook.id, event)
     key = base64.b64decode(webhook.secret.reveal().removeprefix("whsec_"))
     signature = hmac.new(key, f"{message_id}.{now}.".encode() + body, hashlib.sha256).digest()
     return {
@@ -216,3 +217,14 @@ def signed_headers(webhook: Webhook, event: JobEvent, body: bytes, *, now: int) 
         "webhook-timestamp": str(now),
         "webhook-signature": "v1," + base64.b64encode(signature).decode(),
     }
+
+
+def message_id_of(webhook_id: WebhookId, event: JobEvent) -> str:
+    """Return what tells a message that comes again: the same for one event always, and for no other.
+
+    An older copy of the database gives the numbers of events that it has forgotten to others, and a receiver drops
+    what has an id that it knows; so the id holds a digest of what the event says.
+    """
+    said = [event.seq, event.job_id, event.kind, event.status.value, event.data, event.at]
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    return f"msg_{webhook_id}_{event.seq}_{digest[:32]}"

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 
 import httpx2
 import pytest
-from databases import Template
+from databases import Backup, Template
 from e2e_waiting import until
 from escrow_checks import Books
 from escrow_story import Op, Story, open_story
@@ -22,6 +22,7 @@ from lightwork_broker.db.place import open_database
 from lightwork_broker.webhooks import store
 from lightwork_broker.webhooks.outgoing import Address, NotDelivered, Outgoing, Resolve
 from lightwork_broker.webhooks.service import FIRST_RETRY_SECONDS, LEASE_SECONDS, Webhooks
+from lightwork_contracts.wire.jobs import PollWork
 
 BUYER, PROVIDER = BUYER_KEY.public, PROVIDER_KEY.public
 URL = "http://127.0.0.1:9/hook"
@@ -213,3 +214,46 @@ async def test_an_event_that_cannot_be_read_keeps_no_webhook_of_others_waiting(s
         known = {one.owner: one for one in [*await webhooks.mine(BUYER), *await webhooks.mine(PROVIDER)]}
     assert line.seen != []
     assert (known[BUYER].tries, known[PROVIDER].tries) == (1, 0)
+
+
+# --- what it is called ----------------------------------------------------------------------------------
+
+
+async def _tell_all(story: Story, line: Line) -> None:
+    async with _sender(story, line) as webhooks:
+        await _send(webhooks)
+
+
+async def test_no_two_events_have_one_id_although_an_older_copy_of_the_database_numbers_them_again(
+    story: Story,
+) -> None:
+    world, before, after = story.world, Line(), Line()
+    async with _sender(story, Line()) as webhooks:
+        await webhooks.add(BUYER, URL)
+    await _play(story, Op("hire"), Op("pay"))
+    (job,) = story.books.rows("SELECT id FROM job")
+    story.books.close()
+    await world.stop(0)
+    backup = Backup(world.place)
+    await world.start(0)
+    broker = world.serving()
+    await broker.queue.poll(PROVIDER, PollWork(wait_seconds=0), gone=_gone)
+    await broker.queue.fail(PROVIDER, job["id"], epoch=1, code="broken", message="it broke")
+    await world.calm()
+    await _tell_all(story, before)
+    await world.stop(0)
+    backup.restore()
+    await world.start(0)  # and finds out at its node that the buyer has the money back
+    await world.calm()
+    await _tell_all(story, after)
+    told, again = dict(before.seen), dict(after.seen)
+    common = told.keys() & again.keys()
+    assert common, "what the older copy remembers is told again under its id"
+    assert {told[one] for one in common} == {again[one] for one in common}
+    differ = set(before.seen) ^ set(after.seen)
+    assert differ, "what happened instead is told as well"
+    assert len({number for line in (before, after) for number in line.numbers}) < len(told | again)
+
+
+async def _gone() -> bool:
+    return False
