@@ -226,7 +226,7 @@ class Broker:
             lease_seconds=LEASE_SECONDS,
         )
         self.reader = JobReader(
-            database=self.database, clock=clock, signals=signals, jobs=self.jobs, quotes=self.quotes
+            database=self.database, steady=clock.now, signals=signals, jobs=self.jobs, quotes=self.quotes
         )
         self.reconciler = Reconciler(
             database=self.database, node=self.port, escrows=self.escrows, clock=clock, sweep_seconds=10

@@ -201,6 +201,7 @@ async def build(
         ),
         key=key,
         node=summary.pubkey,
+        steady=steady,
     )
     jobs = Jobs(
         database=database,
@@ -271,8 +272,11 @@ async def build(
             quotes=quotes,
             jobs=jobs,
             lease_seconds=settings.lease_seconds,
+            steady=steady,
         ),
-        reader=JobReader(database=database, clock=clock, signals=signals, jobs=jobs, quotes=quotes),
+        reader=JobReader(
+            database=database, steady=steady or clock.now, signals=signals, jobs=jobs, quotes=quotes
+        ),
         accounts=Accounts(
             database=database,
             node=node,

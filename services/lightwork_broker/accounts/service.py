@@ -91,7 +91,8 @@ class Accounts:
         steady: Steady | None = None,
     ) -> None:
         self._gate = gate
-        self._watch = Watch(steady or clock.now)
+        self._steady = steady or clock.now
+        self._watch = Watch(self._steady)
         self._database = database
         self._node = node
         self._clock = clock
@@ -214,14 +215,14 @@ class Accounts:
         Raises:
             NotFound
         """
-        deadline = self._clock.now() + wait_seconds
+        deadline = self._steady() + wait_seconds
         with self._signals.listen(f"withdrawal:{withdrawal_id}") as heard:
             while True:
                 async with self._database.read() as tx:
                     found = await store.get(tx, withdrawal_id)
                 if found is None or found.agent != agent:
                     raise NotFound(f"there is no withdrawal {withdrawal_id}")
-                left = deadline - self._clock.now()
+                left = deadline - self._steady()
                 if found.status is not WithdrawalStatus.PAYING or left <= 0 or heard.closing:
                     return found
                 await heard.wait(min(left, RECHECK_SECONDS))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Callable
 
-from lightwork_broker.clock import Clock
+from lightwork_broker.clock import Steady
 from lightwork_broker.db.engine import Database
 from lightwork_broker.jobs import store
 from lightwork_broker.jobs.service import Jobs
@@ -24,10 +24,10 @@ class JobReader:
     """The reading half of the jobs."""
 
     def __init__(
-        self, *, database: Database, clock: Clock, signals: Signals, jobs: Jobs, quotes: Quotes
+        self, *, database: Database, steady: Steady, signals: Signals, jobs: Jobs, quotes: Quotes
     ) -> None:
         self._database = database
-        self._clock = clock
+        self._steady = steady
         self._signals = signals
         self._jobs = jobs
         self._quotes = quotes
@@ -63,11 +63,11 @@ class JobReader:
     async def _wait(
         self, caller: Pubkey, job_id: str, *, enough: Callable[[Job], bool], seconds: float
     ) -> JobForBuyer | JobForProvider:
-        deadline = self._clock.now() + seconds
+        deadline = self._steady() + seconds
         with self._signals.listen(f"job:{job_id}") as listener:
             while True:
                 job = await self._jobs.of_party(caller, job_id)
-                left = deadline - self._clock.now()
+                left = deadline - self._steady()
                 if enough(job) or left <= 0 or listener.closing:
                     return await self.view(caller, job)
                 await listener.wait(min(left, RECHECK_SECONDS))
@@ -86,7 +86,7 @@ class JobReader:
     async def stream(self, job_id: JobId, *, after_event: int) -> AsyncGenerator[JobEvent | None]:
         """Yield every event after `after_event`, in order, until the job has ended; None is a sign of life."""
         seen = after_event
-        quiet_since = self._clock.now()
+        quiet_since = self._steady()
         with self._signals.listen(f"job:{job_id}") as listener:
             while True:
                 async with self._database.read() as tx:
@@ -97,15 +97,15 @@ class JobReader:
                     if CAPABILITIES[event.status].terminal:
                         return
                 if events:
-                    quiet_since = self._clock.now()
+                    quiet_since = self._steady()
                     continue
                 job = await self._jobs.get(job_id)
                 if CAPABILITIES[job.status].terminal and job.last_event <= seen:
                     return
                 if listener.closing:
                     return
-                if self._clock.now() - quiet_since >= PING_SECONDS:
-                    quiet_since = self._clock.now()
+                if self._steady() - quiet_since >= PING_SECONDS:
+                    quiet_since = self._steady()
                     yield None
                 await listener.wait(RECHECK_SECONDS)
 

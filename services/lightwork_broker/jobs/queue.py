@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 from pydantic import JsonValue
 
-from lightwork_broker.clock import Clock
+from lightwork_broker.clock import Clock, Steady
 from lightwork_broker.db.engine import Database
 from lightwork_broker.errors import LeaseLost, NotFound, OutputInvalid
 from lightwork_broker.jobs import store
@@ -52,9 +52,11 @@ class WorkQueue:
         quotes: Quotes,
         jobs: Jobs,
         lease_seconds: int,
+        steady: Steady | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
+        self._steady = steady or clock.now
         self._signals = signals
         self._market = market
         self._quotes = quotes
@@ -71,11 +73,11 @@ class WorkQueue:
         Whoever has hung up while waiting (`gone`) is given nothing: a lease would be lost on him.
         """
         await self._market.seen(provider)
-        deadline = self._clock.now() + request.wait_seconds
+        deadline = self._steady() + request.wait_seconds
         with self._signals.listen(f"work:{provider}") as listener:
             while True:
                 work = await self._take(provider, request)
-                left = deadline - self._clock.now()
+                left = deadline - self._steady()
                 if work.work or left <= 0 or listener.closing:
                     break
                 await listener.wait(min(left, RECHECK_SECONDS))

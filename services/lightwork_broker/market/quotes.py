@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol, assert_never
 
-from lightwork_broker.clock import Clock, Ids
+from lightwork_broker.clock import Clock, Ids, Steady
 from lightwork_broker.db.engine import Database
 from lightwork_broker.errors import (
     BrokerError,
@@ -95,9 +95,11 @@ class Quotes:
         underwriter: Underwriter,
         key: SecretKey,
         node: str,
+        steady: Steady | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
+        self._steady = steady or clock.now
         self._ids = ids
         self._signals = signals
         self._market = market
@@ -162,11 +164,12 @@ class Quotes:
             return await self._wait_for(quote, listener)
 
     async def _wait_for(self, quote: Quote, listener: Listener | None = None) -> Quote:
-        """Wait until a quote is answered, refused, or too late."""
+        """Wait until a quote is answered, refused, or too late; though the clock is put back, no longer than that."""
+        latest = self._steady() + min(quote.answer_by - self._clock.now(), ANSWER_SECONDS)
         with nullcontext(listener) if listener else self._signals.listen(f"quote:{quote.id}") as heard:
             fresh = await self.get(quote.id)
             while fresh.status is QuoteStatus.REQUESTED:
-                left = quote.answer_by - self._clock.now()
+                left = min(quote.answer_by - self._clock.now(), latest - self._steady())
                 if left <= 0 or heard.closing:
                     break
                 await heard.wait(min(left, RECHECK_SECONDS))
