@@ -37,7 +37,7 @@ from lightwork_broker.escrow.wrap import Limits
 from lightwork_broker.health import health_of
 from lightwork_broker.identity.at_once import AtOnce
 from lightwork_broker.identity.service import Identity
-from lightwork_broker.identity.shared import FORGET_SECONDS, SharedGuard, require_key
+from lightwork_broker.identity.shared import SharedGuard, require_key
 from lightwork_broker.jobs import api as jobs_api
 from lightwork_broker.jobs.caps import Caps
 from lightwork_broker.jobs.events import JobReader
@@ -115,7 +115,7 @@ class Rooms:
     database: Database
     node: LightningNode
     identity: Identity
-    shared: SharedGuard | None
+    shared: SharedGuard
     market: Market
     quotes: Quotes
     forgetting: Forgetting
@@ -213,7 +213,7 @@ async def build(
         caps=Caps(of_buyer=settings.open_jobs_of_buyer, of_all=settings.open_jobs),
     )
     escrows.attach(jobs)
-    shared = SharedGuard(database=database, clock=clock) if database.relay else None
+    shared = SharedGuard(database=database, clock=clock)
     return Rooms(
         shared=shared,
         info=BrokerInfo(
@@ -367,6 +367,7 @@ def create_app(
                     ("withdrawals", lambda: _sweep_withdrawals(rooms.accounts, settings.sweep_seconds)),
                     ("webhooks", rooms.webhooks.run),
                     ("forgetting", rooms.forgetting.run),
+                    ("forget requests", rooms.shared.run),
                     *_among_brokers(rooms),
                 )
             ]
@@ -447,19 +448,10 @@ async def _summary(node: LightningNode, *, patience_seconds: float) -> NodeSumma
 
 def _among_brokers(rooms: Rooms) -> list[tuple[str, Callable[[], Coroutine[None, None, None]]]]:
     """Return what runs where other brokers may be at work on the same database."""
-    relay, shared = rooms.database.relay, rooms.shared
-    if relay is None or shared is None:
+    relay = rooms.database.relay
+    if relay is None:
         return []
-
-    async def forget() -> None:
-        while True:
-            await asyncio.sleep(FORGET_SECONDS)
-            await shared.forget()
-
-    return [
-        ("relay", lambda: relay.run(hear=rooms.signals.hear, stir=rooms.signals.stir)),
-        ("forget requests", forget),
-    ]
+    return [("relay", lambda: relay.run(hear=rooms.signals.hear, stir=rooms.signals.stir))]
 
 
 async def _tick(jobs: Jobs) -> None:

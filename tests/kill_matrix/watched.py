@@ -79,6 +79,10 @@ class WatchedDatabase(SqliteDatabase):
             self._life.reach(Kind.COMMIT, "commit", Moment.BEFORE)
         self._life.reach(Kind.COMMIT, "commit", Moment.AFTER)
 
+    async def add_once(self, table: sa.Table, **values: object) -> bool:
+        self._life.require()
+        return await super().add_once(table, **values)
+
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[Transaction]:
         self._life.require()

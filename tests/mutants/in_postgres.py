@@ -121,9 +121,9 @@ IN_POSTGRES = (
     ),
     Mutation(
         name="brokers do not tell each other which requests they have taken",
-        file=f"{BROKER}/app.py",
-        old="    shared = SharedGuard(database=database, clock=clock) if database.relay else None\n",
-        new="    shared = None\n",
+        file=f"{BROKER}/identity/shared.py",
+        old="return await store.take_request(self._database, event_id, created_at=created_at)",
+        new="return bool(event_id)",
         breaks=("I24",),
         caught_by=f"{TWO_BROKERS}[a signed request is good at one of the brokers, once]",
         says="good for two",

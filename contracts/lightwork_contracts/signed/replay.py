@@ -12,7 +12,8 @@ class ReplayGuard:
     """The ids of the events seen within the window, in memory and bounded.
 
     What was created before `started_at` (Unix seconds) is refused: a guard of an earlier process may have
-    seen it. So a restart opens no window, except for a signer whose clock runs ahead, by as much as it does.
+    seen it. What was created in that second, or by a clock that runs ahead, such a guard may have seen as well:
+    whoever starts again must remember those by other means.
     """
 
     def __init__(

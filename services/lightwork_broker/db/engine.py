@@ -157,7 +157,8 @@ class Database(ABC):
     async def add_once(self, table: sa.Table, **values: object) -> bool:
         """Add a row by itself if there is none with its key; tell whether there was none.
 
-        For what nobody decides by together with other rows. A power cut may forget it.
+        For what nobody decides by together with other rows. It is not waited for until it is on the disk: a crash
+        may forget it, and then everything that was written after it as well.
         """
 
     @abstractmethod

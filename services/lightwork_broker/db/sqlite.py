@@ -101,6 +101,13 @@ class SqliteDatabase(Database):
 
     @asynccontextmanager
     async def write(self) -> AsyncGenerator[Transaction]:
+        async with self._join() as (transaction, batch):
+            yield transaction
+        await asyncio.shield(batch.durable)
+
+    @asynccontextmanager
+    async def _join(self) -> AsyncGenerator[tuple[Transaction, _Batch]]:
+        """Open a transaction of the batch that is committed next; that it is durable is not waited for."""
         forbid_second_transaction()
         async with self._turn:
             writer = self._open_writer()
@@ -109,7 +116,7 @@ class SqliteDatabase(Database):
             writer.raw.execute("SAVEPOINT one")
             try:
                 with writing():
-                    yield transaction
+                    yield transaction, batch
             except BaseException:
                 self._undo(writer, batch)
                 raise
@@ -118,7 +125,6 @@ class SqliteDatabase(Database):
                 batch.actions.extend(transaction.after_commit_actions)
             finally:
                 self._ask_for_commit()
-        await asyncio.shield(batch.durable)
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[Transaction]:
@@ -138,7 +144,7 @@ class SqliteDatabase(Database):
                 self._close_snapshot(connection)
 
     async def add_once(self, table: sa.Table, **values: object) -> bool:
-        async with self.write() as transaction:
+        async with self._join() as (transaction, _):
             adding = sqlite_insert(table).on_conflict_do_nothing().returning(*table.primary_key)
             return await transaction.one(adding, **values) is not None
 

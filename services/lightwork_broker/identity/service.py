@@ -30,7 +30,7 @@ class Identity:
         clock: Clock,
         origins: tuple[str, ...],
         guard: ReplayGuard,
-        shared: SharedGuard | None = None,
+        shared: SharedGuard,
         rates: KeyRates | None = None,
         at_once: AtOnce | None = None,
     ) -> None:
@@ -58,7 +58,7 @@ class Identity:
         try:
             auth = read_request_auth(header, url=origin + target, method=method, body=body, now=now)
             self._guard.claim(auth.event_id, created_at=auth.created_at, now=now)
-            if self._shared and not await self._shared.take(auth.event_id, created_at=auth.created_at):
+            if not await self._shared.take(auth.event_id, created_at=auth.created_at):
                 raise AuthError(AuthCode.REPLAYED, "this signed request was used before: sign a new one")
         except AuthError as error:
             if error.code == AuthCode.GUARD_FULL:

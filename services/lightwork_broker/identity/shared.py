@@ -1,7 +1,8 @@
-"""What brokers that share a database must have in common: one key, and one memory of signed requests."""
+"""What brokers on one database, beside or after each other, have in common: a key, and a memory of signed requests."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from lightwork_broker.clock import Clock
@@ -44,7 +45,7 @@ async def require_key(
 
 
 class SharedGuard:
-    """Takes each signed request once among all brokers on a database."""
+    """Takes each signed request once among all brokers on a database, of now and of before a restart."""
 
     def __init__(self, *, database: Database, clock: Clock) -> None:
         self._database = database
@@ -58,3 +59,9 @@ class SharedGuard:
         """Drop what no signature check would let pass any more."""
         async with self._database.write() as tx:
             await store.forget_requests(tx, before=int(self._clock.now()) - FORGET_SECONDS)
+
+    async def run(self) -> None:
+        """Forget again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(WINDOW_SECONDS)
+            await self.forget()

@@ -19,7 +19,7 @@ class BrokerKeyRow(SQLModel, table=True):
 
 
 class UsedRequestRow(SQLModel, table=True):
-    """A signed request that was taken. Only brokers that share a database write them down."""
+    """A signed request that was taken, for as long as its signature might still be good."""
 
     __tablename__ = "used_request"  # pyright: ignore[reportAssignmentType]
 
