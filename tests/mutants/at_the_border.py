@@ -9,6 +9,7 @@ ROUTES = "tests/integration/test_every_route.py"
 LIMITS = "tests/integration/test_limits.py"
 URLS = f"{UNIT}/test_hostile_urls.py"
 WEBHOOKS = f"{UNIT}/test_webhooks.py"
+TURNS = f"{UNIT}/test_webhook_turns.py"
 
 AT_THE_BORDER = (
     Mutation(
@@ -66,6 +67,24 @@ AT_THE_BORDER = (
         new="clause = _webhook.c.id == webhook_id",
         breaks=("I32",),
         caught_by=f"{WEBHOOKS}::test_only_its_owner_can_remove_a_webhook_and_then_nothing_is_sent[sqlite]",
+    ),
+    Mutation(
+        name="a broker ends the turn of another one",
+        file=f"{BROKER}/webhooks/store.py",
+        old="return sa.and_(_webhook.c.id == webhook.id, _webhook.c.lease_until == webhook.lease_until)",
+        new="return _webhook.c.id == webhook.id",
+        breaks=("I29",),
+        caught_by=f"{TURNS}::test_a_broker_that_was_away_does_not_end_the_turn_of_the_one_that_took_over"
+        "[sqlite-in vain]",
+    ),
+    Mutation(
+        name="with an older copy of the database two events have one id",
+        file=f"{BROKER}/webhooks/service.py",
+        old='return f"msg_{webhook_id}_{event.seq}_{digest[:32]}"',
+        new='return f"msg_{webhook_id}_{event.seq}"',
+        breaks=("I30",),
+        caught_by=f"{TURNS}::test_no_two_events_have_one_id_although_an_older_copy_of_the_database_numbers_them_again"
+        "[sqlite]",
     ),
     Mutation(
         name="webhooks tell of everybody's jobs",
