@@ -162,7 +162,10 @@ class CrashingNode:
         return await self._node.closed_htlcs(payment_hash)
 
     async def waiting_htlcs(self) -> tuple[WaitingHtlc, ...]:
-        return await self._node.waiting_htlcs()
+        self._reach("waiting_htlcs", "before")
+        waiting = await self._node.waiting_htlcs()
+        self._reach("waiting_htlcs", "after")
+        return waiting
 
     async def allowance(self) -> Allowance:
         return await self._node.allowance()
