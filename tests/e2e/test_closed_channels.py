@@ -187,9 +187,11 @@ async def test_what_a_payer_took_back_on_the_chain_of_a_settled_job_is_named_and
     await mined_until(scene.nodes, stopped)
     assert await scene.audit() == (1, {**(await scene.audit())[1], "breaches": [said]})
     await mined_until(scene.nodes, scene.over)
+    assert not (await scene.nodes.broker.allowance()).forgets_htlcs
     if isinstance(scene.nodes, LndClosing):
         await scene.nodes.kill("broker")
         await asyncio.to_thread(start_without_record, scene.nodes.network)
+        assert (await scene.nodes.broker.allowance()).forgets_htlcs
 
         async def counted() -> bool:
             _, report = await scene.audit()

@@ -55,6 +55,12 @@ async def require_permissions(node: LightningNode) -> None:
             allows=list(allowance.needless),
             hint=f"whoever reads its file can do what a broker never does; `{bake_command()}` makes a better one",
         )
+    if allowance.forgets_htlcs:
+        log.warning(
+            "node.forgets_htlcs",
+            hint="after a channel was closed by force, the broker can only guess from amounts which job the chain "
+            "disagrees with; set store-final-htlc-resolutions=true in lnd.conf",
+        )
 
 
 async def probe_permissions(node: LightningNode) -> None:

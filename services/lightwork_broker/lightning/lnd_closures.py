@@ -16,7 +16,7 @@ import grpc.aio
 from lightwork_broker.lightning.closures import ChannelNumber, ClosedHtlc, Closure, HtlcEnd
 from lightwork_broker.lightning.errors import InvoiceNotFound, PermissionMissing
 from lightwork_broker.lightning.lnd_connection import LndConnection
-from lightwork_broker.lightning.lnd_errors import translate
+from lightwork_broker.lightning.lnd_errors import keeps_no_record, translate
 from lightwork_broker.lightning.lnd_stubs import (
     ChannelClose,
     CloseTypeNumber,
@@ -31,9 +31,6 @@ from lightwork_broker.lightning.lnd_stubs import (
 )
 from lightwork_contracts.ids import PaymentHash
 from lightwork_contracts.money import MSAT_PER_SAT, Msat
-
-NO_RECORD: Final = "store-final-htlc-resolutions"
-"""The setting that LND names, with the code UNAVAILABLE, when it keeps no record of single HTLCs."""
 
 BY_FORCE: Final = frozenset(
     {CloseTypeNumber.LOCAL_FORCE, CloseTypeNumber.REMOTE_FORCE, CloseTypeNumber.BREACH}
@@ -98,7 +95,7 @@ class LndClosures:
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return HtlcEnd.UNTOLD if is_over else HtlcEnd.WAITING
-            if error.code() is grpc.StatusCode.UNAVAILABLE and NO_RECORD in (error.details() or ""):
+            if keeps_no_record(error):
                 return HtlcEnd.UNTOLD
             failure = translate(error)
         else:

@@ -27,6 +27,9 @@ from lightwork_broker.lightning.errors import (
 )
 from lightwork_broker.lightning.ports import PayoutFailure
 
+NO_RECORD: Final = "store-final-htlc-resolutions"
+"""The setting that LND names, with the code UNAVAILABLE, when it keeps no record of single HTLCs."""
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorRow:
@@ -107,6 +110,11 @@ def is_away(error: grpc.aio.AioRpcError) -> bool:
     code, text = error.code(), error.details() or ""
     row = next((row for row in ERRORS if code is row.code and row.text in text), None)
     return row is not None and row.becomes is LightningUnavailable
+
+
+def keeps_no_record(error: grpc.aio.AioRpcError) -> bool:
+    """Say whether LND refuses to tell what became of an HTLC because it keeps no record of single ones."""
+    return error.code() is grpc.StatusCode.UNAVAILABLE and NO_RECORD in (error.details() or "")
 
 
 def refusal(error: grpc.aio.AioRpcError) -> PayoutFailure | None:

@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 
 from lightwork_broker.lightning.errors import LightningUnavailable, PermissionMissing
 from lightwork_broker.lightning.lnd_connection import LndConnection
-from lightwork_broker.lightning.lnd_errors import is_away, translate
+from lightwork_broker.lightning.lnd_errors import is_away, keeps_no_record, translate
 from lightwork_broker.lightning.lnd_stubs import LndStubs, RequestName, Streaming, Unary, request
 from lightwork_broker.lightning.permissions import NEEDED
 from lightwork_broker.lightning.ports import Allowance
@@ -90,14 +90,25 @@ class LndPermissions:
         self._connection = connection
 
     async def allowance(self) -> Allowance:
-        needed, needless = await asyncio.gather(
+        needed, needless, forgets_htlcs = await asyncio.gather(
             asyncio.gather(*(self._may(_PROBES[uri]) for uri in NEEDED)),
             asyncio.gather(*(self._may(probe) for probe in _NEEDLESS.values())),
+            self._forgets_htlcs(),
         )
         return Allowance(
             missing=tuple(uri for uri, may in zip(NEEDED, needed, strict=True) if not may),
             needless=tuple(uri for uri, may in zip(_NEEDLESS, needless, strict=True) if may),
+            forgets_htlcs=forgets_htlcs,
         )
+
+    async def _forgets_htlcs(self) -> bool:
+        """Ask about an HTLC that there cannot be: a node with a record answers that it knows of none."""
+        message = request(RequestName.HTLC_RESOLUTION, chan_id=0, htlc_index=0)
+        try:
+            await self._connection.raw_call(lambda stubs: stubs.lightning.LookupHtlcResolution, message)
+        except grpc.aio.AioRpcError as error:
+            return keeps_no_record(error)
+        return False
 
     async def _may(self, probe: _Probe) -> bool:
         """Say whether LND would hear a call.

@@ -187,10 +187,12 @@ class Allowance:
     """What we may do on the node, in the node's own names for its calls.
 
     `missing` is what a broker cannot do without, `needless` what it does not need and could do harm with.
+    `forgets_htlcs` says that the node can be asked what became of single HTLCs, but keeps no record of them.
     """
 
     missing: tuple[str, ...] = ()
     needless: tuple[str, ...] = ()
+    forgets_htlcs: bool = False
 
 
 class HoldInvoices(Protocol):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from databases import Template
 from escrow_checks import Books
 from escrow_story import BUYER, PROVIDER, Op, Story, open_story
@@ -38,12 +39,12 @@ from lightwork_broker.db.engine import Database, Transaction
 from lightwork_broker.db.place import open_database
 from lightwork_broker.errors import InvoiceRefused, LightningDown, WrongStatus, code_of
 from lightwork_broker.escrow.machine import EscrowEvent
-from lightwork_broker.escrow.reconcile import RecoveryFailed, probe_permissions
+from lightwork_broker.escrow.reconcile import RecoveryFailed, probe_permissions, require_permissions
 from lightwork_broker.escrow.store import Escrow
 from lightwork_broker.escrow.underwriting import EscrowUnderwriter
 from lightwork_broker.escrow.wrap import invoice_seconds
 from lightwork_broker.jobs.service import Jobs
-from lightwork_broker.lightning.ports import NodeSummary, Payout, PayoutStatus
+from lightwork_broker.lightning.ports import Allowance, NodeSummary, Payout, PayoutStatus
 from lightwork_broker.market.quotes import Quotes
 from lightwork_broker.settings import BrokerSettings
 from lightwork_contracts.bolt11 import Network, write_invoice
@@ -238,6 +239,18 @@ async def test_the_probe_changes_nothing_on_a_node_that_allows_everything() -> N
     node = FaultyNode(ManualClock())
     await probe_permissions(Port(node))
     assert (node.holds, node.payments) == ({}, {})
+
+
+@pytest.mark.parametrize("forgets", [True, False])
+async def test_a_node_that_keeps_no_record_of_htlcs_is_warned_of_with_the_setting_that_helps(
+    forgets: bool,
+) -> None:
+    node = FaultyNode(ManualClock())
+    node.allowance = Allowance(forgets_htlcs=forgets)
+    with structlog.testing.capture_logs() as lines:
+        await require_permissions(Port(node))
+    assert [line["event"] for line in lines] == ["node.forgets_htlcs"] * forgets
+    assert all("store-final-htlc-resolutions=true" in line["hint"] for line in lines)
 
 
 async def test_a_broker_without_the_permission_to_cancel_does_not_start(tmp_path: Path) -> None:
