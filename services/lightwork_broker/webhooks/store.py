@@ -126,8 +126,9 @@ async def lease(tx: Transaction, webhook: Webhook, *, until: float) -> Webhook |
     clause = sa.and_(
         _webhook.c.id == webhook.id,
         _webhook.c.lease_until == webhook.lease_until,
-        # Another broker may have sent, and be done, since this one looked.
+        # Another broker may have sent, or tried in vain, and be done, since this one looked.
         _webhook.c.cursor == webhook.cursor,
+        _webhook.c.retry_at == webhook.retry_at,
     )
     leased = await tx.run(sa.update(_webhook).where(clause).values(lease_until=until))
     return replace(webhook, lease_until=until) if leased else None

@@ -161,6 +161,22 @@ async def test_a_lease_that_another_broker_has_taken_is_not_written_to(story: St
         assert _row(story.books) == before
 
 
+async def test_what_another_broker_has_tried_in_vain_since_one_looked_is_not_tried_before_its_time(
+    story: Story,
+) -> None:
+    clock = story.world.clock
+    async with _sender(story, Line()) as webhooks:
+        seen = await webhooks.add(BUYER, URL)
+        async with webhooks._database.write() as tx:
+            theirs = await store.lease(tx, seen, until=clock.time + LEASE_SECONDS)
+            assert theirs is not None
+            assert await store.fail(tx, theirs, tries=1, retry_at=clock.time + FIRST_RETRY_SECONDS)
+        before = _row(story.books)
+        async with webhooks._database.write() as tx:
+            assert await store.lease(tx, seen, until=clock.time + LEASE_SECONDS) is None
+        assert _row(story.books) == before
+
+
 # --- what nobody foresaw --------------------------------------------------------------------------------
 
 
