@@ -24,6 +24,7 @@ from kill_matrix import child
 from kill_matrix.cells import Aftermath, Cell, Victim
 from kill_matrix.flows import Flow
 from kill_matrix.matrix import Result
+from kill_matrix.parties import OVER
 from kill_matrix.real_market import PersistentBuyer, PersistentCreditor
 from kill_matrix.real_sellers import CREDIT_KEY, selling
 from kill_matrix.run_cell import SPARE_BLOCKS
@@ -39,7 +40,9 @@ from lightwork_regtest.nodes.lnd_answers import Empty
 PAY_SETTING = "LIGHTWORK_BROKER_PAY_SECONDS"
 PAY_SECONDS = 60
 UNPAID_SECONDS = 6
-FLOW_SECONDS = 90.0
+FLOW_SECONDS = 180.0
+"""In an older copy a provider that has delivered is at work again: what the node has settled is booked when the time
+for work, a minute, is over."""
 STRIKE_SECONDS = 30.0
 BLOCKS_WITHOUT_HTLC = 6
 MOST_BLOCKS_OF_A_PAYOUT = 50
@@ -143,9 +146,11 @@ class RealMarket:
                 await self._until_struck(buying)
                 await kill(after_job)
             with suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(buying), FLOW_SECONDS)
-                await self.world.money.until_gone()
-                over = True
+                async with asyncio.timeout(FLOW_SECONDS):
+                    await asyncio.shield(buying)
+                    await self.world.money.until_gone()
+                    await self._over_again(buyer)
+                    over = True
         finally:
             buying.cancel()
             await asyncio.gather(buying, return_exceptions=True)
@@ -165,6 +170,14 @@ class RealMarket:
             await asyncio.sleep(0.5)
             facts = await facts_now()
         return facts
+
+    async def _over_again(self, buyer: PersistentBuyer) -> None:
+        """Wait for the end of a job that was over for its buyer, and is not in an older copy of the database."""
+        while buyer.job is not None:
+            rows = self._rows("SELECT status FROM job WHERE id = ?", buyer.job.id)
+            if all(row["status"] in OVER for row in rows):
+                return
+            await asyncio.sleep(0.1)
 
     async def _give_time_to_pay(self, flow: Flow) -> None:
         """Let the buyer have little time where it does not pay, and enough for any outage where it does."""

@@ -34,16 +34,22 @@ def main(arguments: list[str] | None = None) -> int:
         for flow in flows:
             found = list(matrix.run(flow, every=options.every))
             results += found
-            wrong = sum(1 for result in found if not result.is_good)
-            said = f"{wrong} WRONG" if wrong else "good"
-            print(f"{flow.name:<28}{len(found):>5} cells, {said}", file=sys.stderr, flush=True)
+            wrong = [result for result in found if not result.is_good]
+            said = f"{len(wrong)} WRONG" if wrong else "good"
+            print(
+                f"{flow.name:<28}{len(found):>5} cells, {said}",
+                *wrong,
+                sep="\n  ",
+                file=sys.stderr,
+                flush=True,
+            )
         missed = list(matrix.missed)
     seconds = time.monotonic() - begun
-    not_run = (*(name for name in DATABASES.values() if name != database), *missed)
+    not_run = [name for name in DATABASES.values() if name != database]
     if options.json:
-        print(as_json(results, database=database, not_run=not_run, seconds=seconds))
+        print(as_json(results, database=database, not_run=[*not_run, *missed], seconds=seconds))
     else:
-        print_table(results, database=database, not_run=not_run, seconds=seconds)
+        print_table(results, database=database, not_run=not_run, missed=missed, seconds=seconds)
     return int(any(not result.is_good for result in results))
 
 

@@ -87,11 +87,11 @@ async def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="lightwork-kills-") as place:
         await run.play(Path(place))
     seconds = time.monotonic() - begun
-    results, not_run = run.results, ("PostgreSQL", *run.missed)
+    results, not_run, missed = run.results, ["PostgreSQL"], run.missed
     if options.json:
-        print(as_json(results, database=DATABASE, not_run=not_run, seconds=seconds))
+        print(as_json(results, database=DATABASE, not_run=[*not_run, *missed], seconds=seconds))
     else:
-        print_table(results, database=DATABASE, not_run=not_run, seconds=seconds)
+        print_table(results, database=DATABASE, not_run=not_run, missed=missed, seconds=seconds)
     return int(any(not result.is_good for result in results))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -11,6 +12,8 @@ from kill_matrix.cells import Aftermath, Victim
 from kill_matrix.matrix import Result
 from rich.console import Console
 from rich.table import Table
+
+WIDTH_OF_A_FILE = 120
 
 Row = dict[str, str | int | float]
 
@@ -52,9 +55,16 @@ def _name(victim: Victim, database: str) -> str:
     return database if database == "PostgreSQL" else f"broker and {database}"
 
 
-def print_table(results: Sequence[Result], *, database: str, not_run: Sequence[str], seconds: float) -> None:
-    """Print the table, and each cell that is wrong or needed a human."""
-    console = Console()
+def print_table(
+    results: Sequence[Result],
+    *,
+    database: str,
+    not_run: Sequence[str],
+    missed: Sequence[str] = (),
+    seconds: float,
+) -> None:
+    """Print the table, each cell that is wrong or needed a human, and those that were planned and not played."""
+    console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
     table = Table(title="Kill matrix", caption_justify="left")
     for name in ("killed", "then"):
         table.add_column(name, no_wrap=True)
@@ -87,6 +97,8 @@ def print_table(results: Sequence[Result], *, database: str, not_run: Sequence[s
     for result in results:
         if not result.is_good or result.finding.human is not None:
             console.print(f"[bold]{result}[/] {result.finding.human or ''}", highlight=False)
+    for name in missed:
+        console.print(f"not played: {name}", highlight=False)
 
 
 def as_json(results: Sequence[Result], *, database: str, not_run: Sequence[str], seconds: float) -> str:
