@@ -36,6 +36,7 @@ ONCE, BLOCKS, BACKUP = Aftermath.AT_ONCE, Aftermath.BLOCKS, Aftermath.BACKUP
 @pytest.mark.parametrize(
     ("name", "step", "victim", "aftermath"),
     [
+        ("settled", "before commit ()", D, ONCE),
         ("settled", "after commit (job quoted, escrow created)", D, ONCE),
         ("settled", "after commit (job releasing, escrow forwarding)", D, ONCE),
         ("settled", "before commit (job releasing, escrow forwarding)", D, ONCE),

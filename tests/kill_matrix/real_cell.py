@@ -44,6 +44,8 @@ FLOW_SECONDS = 180.0
 """In an older copy a provider that has delivered is at work again: what the node has settled is booked when the time
 for work, a minute, is over."""
 STRIKE_SECONDS = 30.0
+GONE_SECONDS = 60.0
+"""Nodes that were killed find each other again by and by."""
 BLOCKS_WITHOUT_HTLC = 6
 MOST_BLOCKS_OF_A_PAYOUT = 50
 """A payout may be so long on its way: 80 blocks from its start it expires, and the channel goes on chain."""
@@ -127,7 +129,7 @@ class RealMarket:
         if flow.withdraws:
             # What others have paid on this node shortly before looks like withdrawals that the books forgot.
             await self.broker.command("audit", "--acknowledge")
-        await self.world.money.until_gone()
+        await self.world.money.until_gone(seconds=GONE_SECONDS)
         before, books_before = await self._measure(), await self.world.money.books()
         file = self.folder / "plan"
         after_job, after_withdrawal = self._last("job"), self._last("withdrawal")
@@ -148,7 +150,7 @@ class RealMarket:
             with suppress(TimeoutError):
                 async with asyncio.timeout(FLOW_SECONDS):
                     await asyncio.shield(buying)
-                    await self.world.money.until_gone()
+                    await self.world.money.until_gone(seconds=GONE_SECONDS)
                     await self._over_again(buyer)
                     over = True
         finally:

@@ -239,8 +239,13 @@ class Market:
         if len(self._touched) > 10_000:
             self._touched.clear()
         self._touched[agent] = now
-        async with self._database.write() as tx:
-            await store.touch(tx, agent, now=int(now))
+        try:
+            async with self._database.write() as tx:
+                await store.touch(tx, agent, now=int(now))
+        except BaseException:
+            # It is not written down: the next poll tries again, or its listings stay offline meanwhile.
+            self._touched.pop(agent, None)
+            raise
 
     def view(self, listing: Listing) -> ListingView:
         """Return a listing as everybody may see it."""
