@@ -81,7 +81,7 @@ class WatchedServer(PostgresDatabase):
     @asynccontextmanager
     async def write(self) -> AsyncGenerator[Transaction]:
         self._life.require()
-        with _outside():
+        with self._living():
             async with super().write() as tx:
                 yield tx
                 wakes = list(tx.after_commit_actions)
@@ -97,14 +97,24 @@ class WatchedServer(PostgresDatabase):
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[Transaction]:
         self._life.require()
-        with _outside():
+        with self._living():
             async with super().read() as tx:
                 yield tx
 
     async def add_once(self, table: sa.Table, **values: object) -> bool:
         self._life.require()
-        with _outside():
+        with self._living():
             return await super().add_once(table, **values)
+
+    @contextmanager
+    def _living(self) -> Generator[None]:
+        """Wait in real time. What goes wrong with the connections of a process that has died meanwhile is its death."""
+        try:
+            with _outside():
+                yield
+        except DatabaseUnavailable:
+            self._life.require()
+            raise
 
     async def close(self) -> None:
         with _outside():
