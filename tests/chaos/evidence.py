@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import sqlalchemy as sa
 from chaos.ground import Ground
@@ -13,7 +16,7 @@ from chaos.sellers import CREDIT_KEY
 from chaos.verdict import Facts, JobFact, Payment
 from e2e_client import SignedClient
 from e2e_stage import NODES
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from lightwork_broker.db.engine import table_of
 from lightwork_broker.db.place import open_database
@@ -21,6 +24,8 @@ from lightwork_broker.escrow.store import EscrowRow
 from lightwork_broker.jobs.store import JobRow
 from lightwork_contracts.status import JobStatus
 from lightwork_contracts.wire.accounts import BalanceView
+from lightwork_regtest.errors import RegtestError
+from lightwork_regtest.nodes.lnd import LightningNode
 
 MOST = 100_000
 """More payments or invoices than a run can make."""
@@ -52,6 +57,36 @@ class _Audit(BaseModel):
     breaches: tuple[str, ...]
 
 
+class _Words(BaseModel):
+    """Whatever a node answers."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+WORDS: dict[str, tuple[str, dict[str, str | int | bool]]] = {
+    "channels": ("/v1/channels", {}),
+    "invoices": ("/v1/invoices", {"num_max_invoices": MOST}),
+    "payments": ("/v1/payments", {"include_incomplete": True, "max_payments": MOST}),
+}
+"""What a node is asked when somebody wants to look into a run afterwards."""
+
+
+def keep_words(node: LightningNode, folder: Path) -> None:
+    """Write down what a node says of its channels, invoices and payments, with no preimage."""
+    for what, (path, params) in WORDS.items():
+        with suppress(RegtestError):  # it is down: its log says why
+            told = node.rest.get(path, _Words, params=params).model_dump()
+            text = json.dumps(without_preimages(told), indent=1)
+            (folder / f"{node.description.name}-{what}.json").write_text(text)
+
+
+def without_preimages(told: JsonValue) -> JsonValue:
+    """Return the same without what is called a preimage, at any depth."""
+    if isinstance(told, dict):
+        return {name: without_preimages(value) for name, value in told.items() if "preimage" not in name}
+    return [without_preimages(value) for value in told] if isinstance(told, list) else told
+
+
 @dataclass(frozen=True, slots=True)
 class Before:
     """What was there before the run: each node's channels, and the payments that are none of ours."""
@@ -63,7 +98,7 @@ class Before:
 
 async def measure(ground: Ground) -> Before:
     """Read what a run starts from."""
-    payments, received = await asyncio.to_thread(lambda: (_payments(ground), _received(ground)))
+    payments, received = await asyncio.to_thread(lambda: (_payments(ground, "buyer"), _received(ground)))
     return Before(await _wealth(ground), frozenset(payments), frozenset(received))
 
 
@@ -75,9 +110,11 @@ async def gather(ground: Ground, before: Before, *, wrong: tuple[str, ...]) -> F
     except ValueError:
         books = _Audit(balances={}, breaches=(audited.stdout + audited.stderr,))
     wealth = await _wealth(ground)
-    payments, received = await asyncio.to_thread(lambda: (_payments(ground), _received(ground)))
+    payments, received = await asyncio.to_thread(lambda: (_payments(ground, "buyer"), _received(ground)))
+    payouts = await asyncio.to_thread(_payments, ground, "broker")
+    jobs = await jobs_of(ground)
     return Facts(
-        jobs=await jobs_of(ground),
+        jobs=tuple(replace(job, reason=job.reason or _hangs(payouts.get(job.payment_hash))) for job in jobs),
         moved={name: wealth[name] - before.wealth[name] for name in NODES},
         payments={hash_: one for hash_, one in payments.items() if hash_ not in before.payments},
         received={hash_: one for hash_, one in received.items() if hash_ not in before.received},
@@ -129,14 +166,19 @@ async def jobs_of(ground: Ground) -> tuple[JobFact, ...]:
     )
 
 
+def _hangs(payout: Payment | None) -> str:
+    """Say that a payout is in flight by its node's own word, if so: an LND that was killed may say it for ever."""
+    return "the broker's node says that it is in flight" if payout and payout.status == "IN_FLIGHT" else ""
+
+
 async def _wealth(ground: Ground) -> dict[str, int]:
     read = [ground.nodes.wealth_msat(name) for name in NODES]
     return dict(zip(NODES, await asyncio.gather(*read), strict=True))
 
 
-def _payments(ground: Ground) -> dict[str, Payment]:
+def _payments(ground: Ground, name: str) -> dict[str, Payment]:
     params: dict[str, str | int | bool] = {"include_incomplete": True, "max_payments": MOST}
-    answer = ground.network.node("buyer").rest.get("/v1/payments", _Payments, params=params)
+    answer = ground.network.node(name).rest.get("/v1/payments", _Payments, params=params)
     return {one.payment_hash: Payment(one.status, one.value_msat, one.fee_msat) for one in answer.payments}
 
 

@@ -15,9 +15,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from chaos.evidence import keep_words
 from chaos.ground import Void
 from chaos.play import Options, play
 from chaos.report import as_json, print_report, say
+from e2e_stage import NODES
 from regtest_network import fresh_network
 
 VOID = 3
@@ -33,7 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--brokers", type=int, default=1, choices=(1, 2), help="2 need --database postgres")
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
     parser.add_argument("--calm", type=float, default=1.0, help="more than 1: longer pauses between strikes")
-    parser.add_argument("--keep", type=Path, default=None, help="copy the brokers' and nodes' logs there")
+    parser.add_argument(
+        "--keep", type=Path, default=None, help="keep the brokers' and nodes' logs and last words there"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     given = parser.parse_args(arguments)
     if given.brokers > 1 and given.database != "postgres":
@@ -62,6 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
             finally:
                 if given.keep is not None:
                     _keep(network.folder / "logs", folder, given.keep)
+                    for name in NODES:
+                        keep_words(network.node(name), given.keep / "nodes")
     if given.json:
         print(as_json(run))
     else:

@@ -32,6 +32,11 @@ class JobFact:
         return CAPABILITIES[self.status].terminal
 
     @property
+    def is_explained(self) -> bool:
+        """Whether it is under way for a reason that no broker can do anything about."""
+        return not self.is_over and self.is_unknown and bool(self.reason)
+
+    @property
     def provider_paid(self) -> bool:
         """Whether a Lightning payment went to the provider for it."""
         return not self.on_credit and self.escrow in ("settled", "lost")
@@ -104,14 +109,16 @@ def _of_books(facts: Facts) -> Iterator[str]:
 def _of_jobs(facts: Facts) -> Iterator[str]:
     settled = JobStatus.SETTLED
     for job in facts.jobs:
-        if not job.is_over and not (job.is_unknown and job.reason):
+        if not job.is_over and not job.is_explained:
             yield f"{job.id} is {job.status} (escrow {job.escrow}), and nothing explains it"
         if (job.status is settled) != (job.escrow in ("settled", "lost")):
             yield f"{job.id} is {job.status}, but its escrow is {job.escrow}"
         if job.escrow in ("lost", "exposed"):
             yield f"the escrow of {job.id} is {job.escrow}"
+    waiting = {job.payment_hash for job in facts.jobs if job.is_explained}
     for htlc in facts.htlcs:
-        yield f"an HTLC is left: {htlc}"
+        if htlc.rpartition(" ")[2] not in waiting:
+            yield f"an HTLC is left: {htlc}"
 
 
 def _of_nodes(facts: Facts) -> Iterator[str]:

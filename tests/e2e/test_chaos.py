@@ -108,6 +108,8 @@ def test_a_run_in_which_everything_adds_up_has_no_breach() -> None:
 def test_a_job_that_is_unknown_with_a_reason_is_no_breach() -> None:
     waiting = replace(TRUE, jobs=(ESCROW, CREDIT, UNKNOWN), payments={**TRUE.payments, "cc": IN_FLIGHT})
     assert breaches_of(waiting) == ()
+    assert breaches_of(replace(waiting, htlcs=("buyer: cc",))) == ()
+    assert breaches_of(replace(waiting, htlcs=("buyer: bb",))) == ("an HTLC is left: buyer: bb",)
 
 
 IN_FLIGHT = Payment("IN_FLIGHT", 12_100, 0)
