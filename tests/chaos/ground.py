@@ -173,9 +173,17 @@ class Ground:
 
     def require_channels(self) -> None:
         """Raise `Void` if the present life of a node has broken one of its channels."""
-        for name, node in self.network.nodes.items():
-            if LND_BROKE_A_CHANNEL in node.description.log.read_text(errors="replace"):
+        for name in self.network.nodes:
+            if self._has_broken(name):
                 raise Void(f"LND of the {name} has failed its own channel: {LND_BROKE_A_CHANNEL} ...")
+
+    def has_broken(self, victim: Victim) -> bool:
+        """Tell whether a node has failed a channel of its own in its present life, or in the one that just ended."""
+        return victim in NODE_OF and self._has_broken(NODE_OF[victim])
+
+    def _has_broken(self, name: str) -> bool:
+        log = self.network.nodes[name].description.log
+        return LND_BROKE_A_CHANNEL in log.read_text(errors="replace")
 
     def _mine(self, blocks: int) -> None:
         with closing(Bitcoind(self.network.bitcoind.description)) as chain:

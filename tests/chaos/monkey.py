@@ -70,6 +70,8 @@ class Monkey:
             broker.signal(signal.SIGCONT)
         else:
             await self._ground.down(victim)
+            if self._ground.has_broken(victim):
+                say(f"  {victim} had failed a channel of its own")
             await asyncio.sleep(strike.lasts)
             back = await self._ground.up(victim)
         if victim is not None:
