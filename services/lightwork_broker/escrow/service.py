@@ -240,6 +240,9 @@ class EscrowService:
                     await self._listener.escrow_out_of_time(escrow_id)
                 except BrokerError as error:
                     log.warning("escrow.guard_refused", job=escrow_id, detail=error.detail)
+                except Exception as error:
+                    # It stays late at every block: it must not keep the guardian from the others each time.
+                    log.critical("escrow.guard_failed", job=escrow_id, exc_info=error)
         for escrow_id in close:
             log.critical("escrow.close_to_expiry", job=escrow_id, height=height)
 

@@ -81,3 +81,25 @@ async def test_a_row_that_cannot_be_read_keeps_no_other_job_from_its_end(world: 
     # The one itself is given back, or somebody is told that it is stuck.
     told = {line.get("job") for line in logs if line["log_level"] in ("error", "critical")}
     assert statuses[broken] == "refunded" or broken in told
+
+
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT.keys())
+async def test_a_row_that_cannot_be_read_does_not_keep_the_guardian_from_the_next_one(
+    world: World, spoil: str
+) -> None:
+    broken, *others = [await _fund(world) for _ in range(3)]
+    books = Books(world.place)
+    books.unguard(spoil.split()[1])
+    books.change(spoil, broken)
+    height = max(row["release_by"] for row in books.rows("SELECT release_by FROM escrow"))
+    world.node.height = height
+    with structlog.testing.capture_logs() as logs:
+        await world.serving().escrows.guard(height)
+        await world.calm()
+        await world.serving().reconciler.sweep()
+        await world.calm()
+    statuses = {row["id"]: row["status"] for row in books.rows("SELECT id, status FROM job")}
+    books.close()
+    assert [statuses[job] for job in others] == ["refunded", "refunded"]
+    told = {line.get("job") for line in logs if line["log_level"] in ("error", "critical")}
+    assert statuses[broken] == "refunded" or broken in told
