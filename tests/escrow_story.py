@@ -17,6 +17,7 @@ from faulty_node import Fault, Outcome
 
 from lightwork_broker.lightning.errors import LightningError
 from lightwork_broker.lightning.ports import InvoiceState, PayoutFailure, PayoutStatus
+from lightwork_broker.watchdog import acknowledge
 from lightwork_contracts.ids import JobId, PaymentHash
 from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.status import Acceptance
@@ -72,6 +73,7 @@ OPS: dict[str, int] = {
     "accept": 1,
     "reject": 2,
     "rule": 2,
+    "acknowledge": 1,
     "plan": 5,
     "resolve": 3,
     "mine": 3,
@@ -214,6 +216,8 @@ class Story:
                 return broker.jobs.reject(BUYER, job_id, reason="wrong")
             case "rule":
                 return broker.jobs.rule(job_id, release=op.number % 2 == 0, reason="looked at it")
+            case "acknowledge":
+                return acknowledge(broker.database, now=self.world.clock.now())
             case "sweep":
                 return _pass(broker)
             case "tick":

@@ -21,6 +21,7 @@ from lightwork_broker.errors import BrokerError
 from lightwork_broker.lightning.errors import LightningUnavailable
 from lightwork_broker.lightning.ports import InvoiceState
 from lightwork_broker.lightning.simulated import Fault
+from lightwork_broker.watchdog import acknowledge
 from lightwork_contracts.bolt11 import read_invoice
 from lightwork_contracts.money import Msat, sats
 from lightwork_contracts.wire.accounts import WithdrawalStatus
@@ -34,6 +35,7 @@ NAMES = (
     *("sweep",) * 4,
     *("wait",) * 4,
     *("crash",) * 3,
+    "acknowledge",
     "rush",
     "stall",
     "flow",
@@ -78,6 +80,8 @@ async def _do(world: WithdrawalWorld, op: Op, invoices: list[str]) -> None:
             await world.sweep()
         case "wait":
             await world.pass_time((1, 5, 11, 31, 61, 301)[op.number % 6])
+        case "acknowledge":
+            await acknowledge(world.database, now=world.clock.now())
         case "rush":
             for each in world.accounts:
                 await each.sweep()
