@@ -7,7 +7,7 @@ even that only when no call of ours can still be on its way.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, assert_never
 
 import structlog
@@ -26,7 +26,6 @@ from lightwork_broker.lightning.ports import (
     PayoutFailure,
     PayoutStatus,
 )
-from lightwork_contracts.ids import JobId
 from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.money import Msat
 
@@ -70,8 +69,6 @@ class Recorder(Protocol):
         data: dict[str, JsonValue] | None = None,
         **values: Value,
     ) -> EscrowEvent | None: ...
-
-    async def get(self, escrow_id: JobId) -> Escrow: ...
 
     async def mark_unknown(self, escrow: Escrow) -> None: ...
 
@@ -122,17 +119,19 @@ async def dispatch(recorder: Recorder, node: LightningNode, escrow: Escrow) -> E
             EscrowEvent.CANCEL_ASKED,
             reason=f"the provider could not be paid in time: {escrow.failure or 'no blocks left'}",
         )
+    attempt, forward_by = escrow.attempts + 1, escrow.forward_by or int(now) + escrow.forward_seconds
     intent = await recorder.change(
         escrow,
         EscrowEvent.PAYOUT_INTENDED,
-        attempts=escrow.attempts + 1,
+        attempts=attempt,
         intended_at=now,
         retry_at=0,
-        forward_by=escrow.forward_by or int(now) + escrow.forward_seconds,
+        forward_by=forward_by,
     )
     if intent is None or _is_stale(recorder, since=now, begun_at=begun_at):
         return intent
-    begun = await recorder.get(escrow.id)
+    # Not read again: that takes time which nobody counts, and by then the attempt may be another broker's to end.
+    begun = replace(escrow, state=EscrowState.FORWARDING, attempts=attempt, unknown_since=None)
     recorder.watch.begin(_attempt(begun))
     return await _record(recorder, begun, await _pay(node, escrow, limit=limit))
 

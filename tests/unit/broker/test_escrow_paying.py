@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from databases import Template
+from databases import Template, WrappedDatabase
 from escrow_story import Op, Story, open_story
 from escrow_world import LIMITS, PREIMAGES
 from faulty_node import Fault, Outcome
 from faulty_port import Port
 from late_database import SlowDatabase
 
+from lightwork_broker.db.engine import Transaction
+from lightwork_broker.db.place import open_database
 from lightwork_broker.escrow.payout import SPARE_ROUTE_BLOCKS
 from lightwork_broker.escrow.service import EscrowService
 from lightwork_broker.lightning.conclusion import STALE_SECONDS
-from lightwork_broker.lightning.ports import NodeSummary, PayoutFailure
+from lightwork_broker.lightning.ports import NodeSummary, Payout, PayoutFailure
 from lightwork_contracts.ids import JobId, PaymentHash
+from lightwork_contracts.money import Msat
 
 
 @pytest.fixture
@@ -126,6 +129,100 @@ async def test_a_broker_that_stood_still_after_its_intent_does_not_pay_any_more(
     assert payment_hash not in story.world.node.payments
     assert await story.heal(diligent=True) == []
     assert _escrow(story)["state"] == "settled"
+
+
+class SlowToRead(WrappedDatabase):
+    """A broker's database whose every read takes so many seconds, and from which others hear of each commit."""
+
+    def __init__(self, story: Story, *, seconds: float, heard: Callable[[], None]) -> None:
+        super().__init__(open_database(story.world.place))
+        self._clock, self._seconds, self._heard = story.world.clock, seconds, heard
+
+    @asynccontextmanager
+    async def read(self) -> AsyncGenerator[Transaction]:
+        self._clock.time += self._seconds
+        async with self._inner.read() as tx:
+            yield tx
+
+    @asynccontextmanager
+    async def write(self) -> AsyncGenerator[Transaction]:
+        async with self._inner.write() as tx:
+            yield tx
+        self._heard()
+
+
+class Punctual(Port):
+    """Remembers how old the intent was at each call to pay."""
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(story.world.node)
+        self._story = story
+        self.ages: list[float] = []
+
+    async def pay(
+        self,
+        *,
+        invoice: str,
+        payment_hash: PaymentHash,
+        fee_limit_msat: Msat,
+        cltv_limit: int,
+        timeout_seconds: int,
+    ) -> Payout:
+        self.ages.append(self._story.world.clock.now() - _escrow(self._story)["intended_at"])
+        return await super().pay(
+            invoice=invoice,
+            payment_hash=payment_hash,
+            fee_limit_msat=fee_limit_msat,
+            cltv_limit=cltv_limit,
+            timeout_seconds=timeout_seconds,
+        )
+
+
+@asynccontextmanager
+async def _slow_to_read(
+    story: Story, node: Port, *, seconds: float, heard: Callable[[], None] = lambda: None
+) -> AsyncGenerator[EscrowService]:
+    database = SlowToRead(story, seconds=seconds, heard=heard)
+    service = EscrowService(
+        database=database, node=node, clock=story.world.clock, limits=LIMITS, preimages=PREIMAGES
+    )
+    service.attach(story.world.serving().jobs)
+    try:
+        yield service
+    finally:
+        await service.close()
+        await database.close()
+
+
+async def test_nobody_is_paid_long_after_the_intent_though_the_database_is_slow_to_read(story: Story) -> None:
+    await _until_releasing(story)
+    node = Punctual(story)
+    async with _slow_to_read(story, node, seconds=STALE_SECONDS + 25) as service:
+        await service.drive(JobId(_job(story)["id"]))
+    # Half a minute after it, another broker may have found that nobody called, and have given the payment back.
+    assert [age for age in node.ages if age > STALE_SECONDS] == []
+    assert await story.heal(diligent=True) == []
+    assert _escrow(story)["state"] == "settled"
+
+
+async def test_a_broker_whose_attempt_was_taken_over_at_once_does_not_end_it(story: Story) -> None:
+    payment_hash = await _until_releasing(story)
+    refusal = Outcome(failure=PayoutFailure.INCORRECT_PAYMENT_DETAILS)
+    story.world.node.outcomes[payment_hash] = [refusal, Outcome(fee_msat=1)]
+
+    def take_over() -> None:
+        # Another broker has seen the intent, and makes its own call from here on.
+        now = str(story.world.clock.now())
+        story.books.change(
+            "UPDATE escrow SET attempts = 2, intended_at = CAST(? AS DOUBLE PRECISION), "
+            "retry_at = CAST(? AS DOUBLE PRECISION) WHERE state = 'forwarding' AND attempts = 1",
+            now,
+            now,
+        )
+
+    async with _slow_to_read(story, Port(story.world.node), seconds=0, heard=take_over) as service:
+        await service.drive(JobId(_job(story)["id"]))
+    assert (_escrow(story)["state"], _escrow(story)["attempts"]) == ("forwarding", 2)
 
 
 async def test_a_payout_is_locked_for_no_more_blocks_than_its_route_needs(story: Story) -> None:
