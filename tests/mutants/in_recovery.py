@@ -57,7 +57,7 @@ IN_RECOVERY = (
     Mutation(
         name="nobody looks for a payout before the money goes back",
         file=SERVICE,
-        old="if escrow.accepted_msat is not None and escrow.mode is PaymentMode.ESCROW:",
+        old="if escrow.mode is PaymentMode.ESCROW and await self._is_held(escrow):",
         new="if escrow.attempts and escrow.mode is PaymentMode.ESCROW:",
         breaks=("I13", "I30"),
         caught_by=f"{REVIEWED}::test_an_older_database_that_does_not_know_of_the_payout_settles_it[sqlite]",

@@ -324,7 +324,7 @@ class EscrowService:
         return await self.change(escrow, EscrowEvent.SETTLE_CONFIRMED, preimage=preimage)
 
     async def _cancel(self, escrow: Escrow) -> EscrowEvent | None:
-        if escrow.accepted_msat is not None and escrow.mode is PaymentMode.ESCROW:
+        if escrow.mode is PaymentMode.ESCROW and await self._is_held(escrow):
             # The last look before money goes back: a payout that this database does not know of must be seen.
             seen = await self._node.track(escrow.payment_hash)
             if seen.status is not PayoutStatus.FAILED:
@@ -344,6 +344,13 @@ class EscrowService:
             await self.mark_unknown(escrow)
             return await payout.adopt(self, self._node, escrow)
         return await self.change(escrow, EscrowEvent.CANCEL_CONFIRMED)
+
+    async def _is_held(self, escrow: Escrow) -> bool:
+        """Tell whether the buyer's money waits: an older copy of the database does not know that it came."""
+        if escrow.accepted_msat is not None:
+            return True
+        hold = await self._node.lookup(escrow.payment_hash)
+        return hold is not None and hold.state is InvoiceState.ACCEPTED
 
     async def _adopt_settlement(self, escrow: Escrow, hold: HoldInvoice | None) -> EscrowEvent | None:
         """Take over a settlement of a job in credit mode that the node knows of and this database does not."""
