@@ -473,4 +473,5 @@ async def _supervised(work: Callable[[], Coroutine[None, None, None]]) -> None:
             await work()
         except Exception as error:
             log.critical("broker.background_failed", exc_info=error)
-            await asyncio.sleep(1.0)
+        # Also after one that ended by itself: begun again at once, it would leave no time for anything else.
+        await asyncio.sleep(1.0)

@@ -81,13 +81,17 @@ class Orphans:
 
     async def run(self) -> None:
         """Look until cancelled: at once, and soon again while there are any."""
+        is_told = False
         while True:
             left = 0
             try:
                 left = await self.look()
+                is_told = False
             except PermissionMissing as error:
-                log.warning("orphans.not_looked_for", missing=str(error), hint="allow lnrpc ListInvoices")
-                return
+                # Asked for again all the same: the macaroon's file may be replaced while the broker runs.
+                if not is_told:
+                    log.warning("orphans.not_looked_for", missing=str(error), hint="allow lnrpc ListInvoices")
+                is_told = True
             except LightningError as error:
                 log.info("orphans.node_unavailable", cause=type(error).__name__)
             await asyncio.sleep(min(LOOK_AGAIN_SECONDS, self._seconds) if left else self._seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -9,10 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import structlog.testing
 from databases import Template
+from e2e_waiting import until
 from escrow_world import BROKER_KEY, BUYER_KEY
+from faulty_node import FaultyNode
+from faulty_port import Port
 from unit.lightning.simulated_scene import AMOUNT, Scene, going, invoice, looked_up, pay, secret, settle_down
 
+from lightwork_broker.app import create_app
+from lightwork_broker.clock import SystemClock
 from lightwork_broker.db.engine import Database
 from lightwork_broker.db.place import open_database
 from lightwork_broker.escrow import orphans, store
@@ -20,9 +27,10 @@ from lightwork_broker.escrow.machine import EscrowState
 from lightwork_broker.escrow.orphans import Orphans, find_orphans, mark_of
 from lightwork_broker.ledger import store as ledger
 from lightwork_broker.lightning.conclusion import GRACE_SECONDS
-from lightwork_broker.lightning.errors import LightningUnavailable
+from lightwork_broker.lightning.errors import LightningUnavailable, PermissionMissing
 from lightwork_broker.lightning.ports import HoldInvoice, InvoiceState
 from lightwork_broker.lightning.simulated import Fault
+from lightwork_broker.settings import BrokerSettings
 from lightwork_contracts.ids import JobId, PaymentHash
 from lightwork_contracts.money import Msat
 
@@ -222,3 +230,59 @@ async def test_a_node_that_gives_no_answer_leaves_orphans_for_later(world: Forge
         await world.orphans.look()
     assert await world.orphans.look() == 1
     assert orphans.LOOK_AGAIN_SECONDS < GRACE_SECONDS
+
+
+class Denying(Port):
+    """A connection whose macaroon does not allow to list invoices, until it is replaced."""
+
+    asked = 0
+    allowed = False
+    followed = False
+
+    async def blocks(self) -> AsyncGenerator[int, None]:
+        self.followed = True
+        yield 1_000
+        await asyncio.Event().wait()
+
+    async def pending_holds(self) -> tuple[HoldInvoice, ...]:
+        self.asked += 1
+        await asyncio.sleep(0)
+        if not self.allowed:
+            raise PermissionMissing("the macaroon does not allow this")
+        return await super().pending_holds()
+
+
+async def test_a_broker_that_may_not_look_says_so_once_and_asks_again_at_its_own_pace(
+    tmp_path: Path,
+) -> None:
+    node = Denying(FaultyNode(SystemClock()))
+    app = create_app(BrokerSettings(data_dir=tmp_path, orphans_seconds=600), node)
+    with structlog.testing.capture_logs() as logs:
+        async with app.router.lifespan_context(app):
+            await until(lambda: _has_followed_blocks(node), what="the loops have begun")
+    assert node.asked == 1
+    assert [line["event"] for line in logs].count("orphans.not_looked_for") == 1
+
+
+async def test_a_broker_that_may_look_again_finds_what_was_forgotten_meanwhile(world: Forgetful) -> None:
+    clock = world.scene.clock
+    node = Denying(FaultyNode(clock))
+    looking = Orphans(
+        database=world.database, node=node, steady=clock.now, owner=BROKER_KEY.public, seconds=0
+    )
+    with structlog.testing.capture_logs() as logs:
+        async with going(looking.run()) as run:
+            await until(lambda: _was_asked(node, 5), what="it has asked again")
+            assert not run.done()
+            node.allowed = True
+            await until(lambda: _was_asked(node, 10), what="it has asked again")
+            assert not run.done()
+    assert [line["event"] for line in logs] == ["orphans.not_looked_for"]
+
+
+async def _was_asked(node: Denying, times: int) -> bool:
+    return node.asked >= times
+
+
+async def _has_followed_blocks(node: Denying) -> bool:
+    return node.followed
