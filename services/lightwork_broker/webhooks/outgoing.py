@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import httpx2
@@ -16,6 +18,11 @@ Resolve = Callable[[str], Awaitable[list[Address]]]
 
 SECONDS = 10.0
 
+_LOOK_UPS = ThreadPoolExecutor(max_workers=32, thread_name_prefix="look up")
+"""Threads of their own: a stranger's name server that says nothing holds one for long, and nobody can end that. In the
+threads that all share, results are checked and the books are read.
+"""
+
 
 class NotDelivered(Exception):
     """Nothing was accepted at the URL. The text is a word or two of ours: what came back is told to nobody."""
@@ -24,7 +31,8 @@ class NotDelivered(Exception):
 async def resolve(host: str) -> list[Address]:
     """Look a name up, once."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    asking = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
+    found = await loop.run_in_executor(_LOOK_UPS, asking)
     return [ip_address(str(item[4][0]).partition("%")[0]) for item in found]
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from ipaddress import ip_address
+from typing import Any, TypeVar
 
 import pytest
 from webhook_receiver import Receiver
 
 from lightwork_broker.webhooks.outgoing import Address, NotDelivered, Outgoing, resolve
 from lightwork_broker.webhooks.rules import UrlRefused, read_url, require_public
+
+T = TypeVar("T")
 
 HOSTILE = [
     "http://example.com/",
@@ -257,3 +261,20 @@ def _says(*addresses: str):
         return [ip_address(address) for address in addresses]
 
     return look_up
+
+
+class Watched(ThreadPoolExecutor):
+    """The threads that everybody shares, and how often somebody wanted one."""
+
+    wanted = 0
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        self.wanted += 1
+        return super().submit(fn, *args, **kwargs)
+
+
+async def test_a_name_server_that_says_nothing_holds_no_thread_that_others_need() -> None:
+    shared = Watched(max_workers=1)
+    asyncio.get_running_loop().set_default_executor(shared)
+    assert await resolve("localhost") != []
+    assert shared.wanted == 0
