@@ -297,7 +297,9 @@ class Accounts:
             return  # it stays reserved, and the sweep asks again
         now, begun = self._clock.now(), self._watch.now()
         async with self._database.write() as tx:
-            mine = await store.take_call(tx, withdrawal, now=now)
+            # An older copy has it still to pay; since then it may have failed, and the balance be gone another way.
+            is_stopped = await store.stopped(tx) is not None
+            mine = not is_stopped and await store.take_call(tx, withdrawal, now=now)
         # Whoever comes after the commit too late must not call: somebody may have found that nobody did.
         if not mine or is_stale(by_clock=self._clock.now() - now, by_steady=self._watch.now() - begun):
             return

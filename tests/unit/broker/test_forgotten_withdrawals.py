@@ -195,3 +195,40 @@ async def test_a_node_that_gives_no_answer_says_nothing_of_what_was_paid(world: 
     # Without the permission the broker works as before, and says so.
     world.faults.plan(Fault.NO_PERMISSION, method="sent_since")
     assert await _look(world) is None
+
+
+async def test_what_an_older_copy_had_still_to_pay_waits_for_the_operator_as_well(
+    world: WithdrawalWorld,
+) -> None:
+    # Asked for while nothing was paid out, so nobody has called yet when the copy is made.
+    world.gate.close("the books do not hold")
+    first = await world.start().withdraw(
+        AGENT, invoice=await world.invoice(sats(600)), max_fee_msat=sats(5), key=None
+    )
+    await world.settle_down()
+    await world.kill()
+    backup = Backup(world.place)
+    # Since then it has failed for good, and what was owed again was taken by another one.
+    world.gate.open()
+    world.network.stop("payee")
+    world.start()
+    await world.sweep()
+    for seconds in (61, 31, 11):
+        await world.pass_time(seconds)
+        await world.sweep()
+    assert [one.status for one in await world.withdrawals()] == [S.FAILED]
+    await world.kill()
+    world.network.start("payee")
+    await _withdraw(world, sats(600))
+    paid = await world.payee_has()
+    await world.database.close()
+    backup.restore()
+    world.database = CountedDatabase(open_database(world.place))
+    assert await _look(world) is not None
+    accounts = world.start()
+    await world.sweep()
+    assert await world.payee_has() == paid
+    assert (await accounts.get(AGENT, first.id)).status is S.PAYING
+    await watchdog.acknowledge(world.database, now=world.clock.now())
+    await world.sweep()
+    assert (await accounts.get(AGENT, first.id)).status is S.PAID
