@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from databases import Template, WrappedDatabase
+from databases import Backup, Template, WrappedDatabase
 
 from lightwork_broker.accounts import store
 from lightwork_broker.accounts.service import AccountLimits, Accounts
@@ -40,6 +40,16 @@ class CountedDatabase(WrappedDatabase):
     """A database that knows how many of its transactions are open."""
 
     open = 0
+
+    def __init__(self, place: str) -> None:
+        super().__init__(open_database(place))
+        self._place = place
+
+    async def go_back(self, to: Backup) -> None:
+        """Become what it was before, under whoever uses it."""
+        await self._inner.close()
+        to.restore()
+        self._inner = open_database(self._place)
 
     @asynccontextmanager
     async def door(self, opened: AbstractAsyncContextManager[Transaction]) -> AsyncGenerator[Transaction]:
@@ -168,7 +178,7 @@ async def open_withdrawals(
         network.add_node(name)
     network.open_channel("broker", "router", capacity_msat=CAPACITY)
     network.open_channel("router", "payee", capacity_msat=CAPACITY)
-    database = CountedDatabase(open_database(place))
+    database = CountedDatabase(place)
     owed = Posting(
         key="settle:job", cause="work", entries=(Entry(NODE, OWED), Entry(balance_account(AGENT), -OWED))
     )

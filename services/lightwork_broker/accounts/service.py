@@ -102,6 +102,7 @@ class Accounts:
         self._pending = pending
         self._driving: dict[WithdrawalId, asyncio.Task[None]] = {}
         self._told_at: dict[WithdrawalId, float] = {}
+        self._newest_call: Withdrawal | None = None
 
     # --- asked for by agents ----------------------------------------------------------------------------
 
@@ -135,6 +136,7 @@ class Accounts:
                 known = await store.by_key(tx, agent, key)
             if known is not None:
                 return _repeated(known, invoice=invoice, max_fee_msat=max_fee_msat)
+        await self._stop_if_database_went_back()
         now = self._clock.now()
         read, amount = amount_of(
             invoice, network=self._limits.network, own_node=self._limits.own_node, now=int(now)
@@ -248,6 +250,7 @@ class Accounts:
 
     async def sweep(self) -> int:
         """Take up every withdrawal whose outcome is open: at boot, and again and again. Return how many."""
+        await self._stop_if_database_went_back()
         async with self._database.read() as tx:
             found = await store.under_way(tx)
         self._watch.keep({withdrawal.id for withdrawal in found})
@@ -304,6 +307,7 @@ class Accounts:
         if not mine or is_stale(by_clock=self._clock.now() - now, by_steady=self._watch.now() - begun):
             return
         self._watch.begin(withdrawal.id)
+        self._newest_call = withdrawal
         try:
             seen = await self._node.pay(
                 invoice=withdrawal.invoice,
@@ -323,6 +327,27 @@ class Accounts:
             log.critical("withdrawal.permission_missing", withdrawal=withdrawal.id)
             return
         await self._record(withdrawal, seen)
+
+    async def _stop_if_database_went_back(self) -> None:
+        """Stop withdrawals if the newest one that was called here is in the database no more.
+
+        Rows of withdrawals stay for ever. So a standby has taken over that had not heard the last commits, or somebody
+        has put a copy in its place: what was paid since is owed again, and no start of a broker looks for it.
+        """
+        newest = self._newest_call
+        if newest is None:
+            return
+        async with self._database.read() as tx:
+            if await store.get(tx, newest.id) is not None:
+                return
+        now, reason = (
+            self._clock.now(),
+            f"the database has forgotten {newest.id}, which was called by this broker",
+        )
+        async with self._database.write() as tx:
+            await store.stop(tx, reason=reason, unknown=[newest.payment_hash], now=now)
+        self._newest_call = None
+        log.critical("withdrawals.stopped", reason=reason, hashes=[newest.payment_hash])
 
     async def _learn(self, withdrawal: Withdrawal, *, called_at: float) -> None:
         self._watch.begin(withdrawal.id)

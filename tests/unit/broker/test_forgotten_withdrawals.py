@@ -13,7 +13,6 @@ from lightwork_broker import watchdog
 from lightwork_broker.accounts import store
 from lightwork_broker.accounts.forgotten import OVERLAP_SECONDS, stop_if_forgotten
 from lightwork_broker.db.engine import Transaction
-from lightwork_broker.db.place import open_database
 from lightwork_broker.errors import WithdrawalsStopped
 from lightwork_broker.ledger import store as ledger
 from lightwork_broker.ledger.rules import NODE, Entry, Posting, balance_account
@@ -70,7 +69,7 @@ async def _older_copy(world: WithdrawalWorld) -> None:
     await _withdraw(world)
     await world.database.close()
     backup.restore()
-    world.database = CountedDatabase(open_database(world.place))
+    world.database = CountedDatabase(world.place)
     assert await world.owed() == owed, "it is owed again"
 
 
@@ -129,7 +128,7 @@ async def test_a_payment_under_way_that_the_database_does_not_know_counts_too(wo
     await world.kill()
     await world.database.close()
     backup.restore()
-    world.database = CountedDatabase(open_database(world.place))
+    world.database = CountedDatabase(world.place)
     assert await _look(world) is not None
     world.network.flow("router")
 
@@ -223,7 +222,7 @@ async def test_what_an_older_copy_had_still_to_pay_waits_for_the_operator_as_wel
     paid = await world.payee_has()
     await world.database.close()
     backup.restore()
-    world.database = CountedDatabase(open_database(world.place))
+    world.database = CountedDatabase(world.place)
     assert await _look(world) is not None
     accounts = world.start()
     await world.sweep()
@@ -232,3 +231,43 @@ async def test_what_an_older_copy_had_still_to_pay_waits_for_the_operator_as_wel
     await watchdog.acknowledge(world.database, now=world.clock.now())
     await world.sweep()
     assert (await accounts.get(AGENT, first.id)).status is S.PAID
+
+
+async def test_a_database_that_goes_back_under_a_running_broker_lets_nothing_be_withdrawn_a_second_time(
+    world: WithdrawalWorld,
+) -> None:
+    """A standby takes over that had not heard the last commits: nobody starts again, and nobody looks at a start."""
+    backup = Backup(world.place)
+    accounts = world.start()
+    made = await accounts.withdraw(
+        AGENT, invoice=await world.invoice(sats(600)), max_fee_msat=sats(5), key=None
+    )
+    await world.settle_down()
+    assert (await accounts.get(AGENT, made.id)).status is S.PAID
+    paid = await world.payee_has()
+    await world.database.go_back(backup)
+    assert await world.owed() == OWED
+    with pytest.raises(WithdrawalsStopped):
+        await accounts.withdraw(AGENT, invoice=await world.invoice(sats(600)), max_fee_msat=sats(5), key=None)
+    await world.settle_down()
+    assert await world.payee_has() == paid
+    reason = (await world.audit()).withdrawals_stopped
+    assert reason is not None
+    # Somebody has looked: it is not stopped for the same thing again, here or at the next start.
+    await watchdog.acknowledge(world.database, now=world.clock.now())
+    await world.sweep()
+    assert (await world.audit()).withdrawals_stopped is None
+    assert await _look(world) is None
+
+
+async def test_brokers_beside_one_whose_withdrawal_was_forgotten_are_stopped_with_its_next_sweep(
+    world: WithdrawalWorld,
+) -> None:
+    backup = Backup(world.place)
+    accounts, other = world.start(), world.start()
+    await accounts.withdraw(AGENT, invoice=await world.invoice(sats(600)), max_fee_msat=sats(5), key=None)
+    await world.settle_down()
+    await world.database.go_back(backup)
+    await accounts.sweep()
+    with pytest.raises(WithdrawalsStopped):
+        await other.withdraw(AGENT, invoice=await world.invoice(sats(600)), max_fee_msat=sats(5), key=None)
