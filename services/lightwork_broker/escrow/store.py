@@ -253,9 +253,10 @@ async def unfinished(tx: Transaction, *states: EscrowState) -> list[JobId]:
     return [row["id"] for row in await tx.all(sa.select(_escrow.c.id).where(clause).order_by(_escrow.c.id))]
 
 
-async def count_in(tx: Transaction, *states: EscrowState) -> int:
-    """Return how many escrows are in one of these states."""
-    clause = _escrow.c.state.in_([state.value for state in states])
+async def promised(tx: Transaction, *, since: float) -> int:
+    """Return how many escrows that were opened since then nobody has paid yet."""
+    states = [EscrowState.CREATED.value, EscrowState.OPEN.value]
+    clause = sa.and_(_escrow.c.state.in_(states), _escrow.c.created_at > since)
     return int(await tx.value(sa.select(sa.func.count()).where(clause)))
 
 

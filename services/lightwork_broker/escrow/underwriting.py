@@ -10,7 +10,6 @@ from lightwork_broker.errors import InvoiceRefused, LightningDown, TooManyJobs
 from lightwork_broker.escrow import store
 from lightwork_broker.escrow.ceiling import require_below_ceiling
 from lightwork_broker.escrow.credit import CreditPreimages
-from lightwork_broker.escrow.machine import EscrowState
 from lightwork_broker.escrow.service import EscrowService
 from lightwork_broker.escrow.slots import have_room, have_room_for
 from lightwork_broker.escrow.wrap import (
@@ -41,6 +40,10 @@ from lightwork_contracts.wire.problems import ProblemCode
 
 SYNC_SECONDS = 5
 SYNC_POLL_SECONDS = 0.2
+PROMISED_SECONDS = 60.0
+"""How long a slot is kept for who was promised one and has not paid: with many keys, which cost nothing, one could keep
+them all.
+"""
 ESTIMATE_SECONDS = 10
 """How long a route estimate for one destination and amount is used again."""
 
@@ -82,7 +85,7 @@ class EscrowUnderwriter:
         return price_job(price_msat=price_msat, route_fee_msat=Msat(0), limits=self._limits).total_msat
 
     async def require_room(self) -> None:
-        """Promise no job for which the channels have no slot left, those that were promised one counted.
+        """Promise no job for which the channels have no slot left, those that were promised one just now counted.
 
         Raises:
             PayoutsStopped: the books do not hold.
@@ -94,7 +97,7 @@ class EscrowUnderwriter:
         if channels is None:
             return
         async with self._database.read() as tx:
-            promised = await store.count_in(tx, EscrowState.CREATED, EscrowState.OPEN)
+            promised = await store.promised(tx, since=self._clock.now() - PROMISED_SECONDS)
         if not have_room(channels, most=self._limits.held_htlcs_of_channel, promised=promised):
             raise TooManyJobs(
                 "the channels of the broker's node hold as many payments as they can",

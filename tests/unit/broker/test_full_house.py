@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from databases import Template
-from escrow_story import BUYER, Op, Story, open_story
+from escrow_story import BUYER, PROVIDER, Op, Story, open_story
 from escrow_world import LIMITS
 
 from lightwork_broker.errors import TooManyJobs
@@ -15,6 +15,7 @@ from lightwork_broker.jobs.caps import UNPAID_SECONDS, Caps
 from lightwork_broker.jobs.service import Jobs
 from lightwork_broker.signals import Signals
 from lightwork_contracts.status import Acceptance
+from lightwork_contracts.wire.market import RequestQuote
 
 
 @pytest.fixture
@@ -85,3 +86,23 @@ async def test_a_payment_that_comes_while_its_job_gives_way_goes_back(story: Sto
         assert await story.play(op) == []
     assert _rows(story)[first]["status"] in ("expired", "refunded", "funded")
     assert await story.heal(diligent=True) == []
+
+
+async def _is_quoted(story: Story) -> bool:
+    """Whether the broker takes the question for a price to the provider."""
+    broker = story.world.serving()
+    await broker.market.seen(PROVIDER)
+    request = RequestQuote(listing_id=story.world.listings[Acceptance.AUTO], input={"text": "hello"})
+    await story.world.ask(broker, broker.quotes.request(BUYER, request, key=None), name="quote")
+    return story.books.rows("SELECT id FROM quote WHERE status = 'requested'") != []
+
+
+async def test_slots_that_are_promised_to_who_does_not_pay_keep_nobody_from_a_quote_for_long(
+    story: Story,
+) -> None:
+    story.world.node.slots_taken = LIMITS.held_htlcs_of_channel - 2
+    await _hire(story)
+    await _hire(story)
+    assert not await _is_quoted(story)
+    story.world.clock.time += UNPAID_SECONDS + 1
+    assert await _is_quoted(story)
