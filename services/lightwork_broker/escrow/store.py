@@ -157,6 +157,8 @@ Value = str | int | float | Preimage | None
 
 _escrow = table_of(EscrowRow)
 _event = table_of(EscrowEventRow)
+_ALIVE = _escrow.c.state.in_([state.value for state in EscrowState if state not in TERMINAL])
+"""Found by the index, which what is not at its end is not: that would read every escrow that there ever was."""
 FARTHEST_SECONDS = 120.0
 _FIELDS = tuple(field.name for field in fields(Escrow))
 
@@ -245,11 +247,7 @@ async def note(tx: Transaction, escrow: Escrow, **values: str | int | float | No
 
 async def unfinished(tx: Transaction, *states: EscrowState) -> list[JobId]:
     """Return the ids of every escrow that is not at its end, or of those in the given states."""
-    clause = (
-        _escrow.c.state.in_([state.value for state in states])
-        if states
-        else _escrow.c.state.not_in([state.value for state in TERMINAL])
-    )
+    clause = _escrow.c.state.in_([state.value for state in states]) if states else _ALIVE
     return [row["id"] for row in await tx.all(sa.select(_escrow.c.id).where(clause).order_by(_escrow.c.id))]
 
 
@@ -296,9 +294,7 @@ async def credit_under_way(tx: Transaction, provider: Pubkey | None = None) -> i
     """
     whose = _escrow.c.credited_to.is_not(None) if provider is None else _escrow.c.credited_to == provider
     total = await tx.value(
-        sa.select(sa.func.coalesce(sa.func.sum(_escrow.c.price_msat), 0)).where(
-            whose, _escrow.c.state.not_in([state.value for state in TERMINAL])
-        )
+        sa.select(sa.func.coalesce(sa.func.sum(_escrow.c.price_msat), 0)).where(whose, _ALIVE)
     )
     return int(total)
 
@@ -310,20 +306,17 @@ class Counts:
 
 
 async def count(tx: Transaction) -> Counts:
-    states = [state.value for state in TERMINAL]
     row = await tx.one(
         sa.select(
             sa.func.count().label("unfinished"), sa.func.count(_escrow.c.unknown_since).label("unknown")
-        ).where(_escrow.c.state.not_in(states))
+        ).where(_ALIVE)
     )
     return Counts(row["unfinished"], row["unknown"]) if row else Counts(0, 0)
 
 
 async def unknown_before(tx: Transaction, *, before: int) -> dict[JobId, int]:
     """Return the unfinished escrows whose outcome is unknown since then or longer, and since when."""
-    clause = sa.and_(
-        _escrow.c.state.not_in([state.value for state in TERMINAL]), _escrow.c.unknown_since <= before
-    )
+    clause = sa.and_(_ALIVE, _escrow.c.unknown_since <= before)
     rows = await tx.all(sa.select(_escrow.c.id, _escrow.c.unknown_since).where(clause))
     return {row["id"]: row["unknown_since"] for row in rows}
 
