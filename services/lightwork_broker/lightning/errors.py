@@ -31,7 +31,7 @@ class PermissionMissing(LightningError):
 
 
 class HashInUse(LightningError):
-    """The node already has another invoice (or one of another amount) under this payment hash."""
+    """The node already has another invoice (or one of another amount or memo) under this payment hash."""
 
     code: ClassVar[ProblemCode] = ProblemCode.INVOICE_HASH_USED
 

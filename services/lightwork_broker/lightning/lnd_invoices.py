@@ -63,16 +63,17 @@ class LndInvoices:
         try:
             reply = await self._connection.call(lambda stubs: stubs.invoices.AddHoldInvoice, message)
         except HashInUse:
-            return await self._same_hold(payment_hash, value_msat=value_msat)
+            return await self._same_hold(payment_hash, value_msat=value_msat, memo=memo)
         return reply.payment_request
 
-    async def _same_hold(self, payment_hash: PaymentHash, *, value_msat: Msat) -> str:
+    async def _same_hold(self, payment_hash: PaymentHash, *, value_msat: Msat, memo: str) -> str:
         found = await self._find(payment_hash)
         if found is None:
             raise HashInUse("the hash was taken a moment ago and is not there now")
         hold = read_invoice(found)
         # An invoice of which LND itself knows the preimage is a plain one: its payment settles at once.
-        if found.r_preimage or hold.state.is_final or hold.value_msat != value_msat:
+        same = (hold.value_msat, hold.memo) == (value_msat, memo)
+        if found.r_preimage or hold.state.is_final or not same:
             raise HashInUse("the node has another invoice under this payment hash")
         return hold.payment_request
 

@@ -210,7 +210,7 @@ class HoldInvoices(Protocol):
         """Make a hold invoice and return its payment request; the same call again returns the same one.
 
         Raises:
-            HashInUse: the hash already carries an invoice of another amount, or one that is final.
+            HashInUse: the hash already carries an invoice of another amount or memo, or one that is final.
             Refused: the node does not take these values.
         """
         ...

@@ -169,6 +169,27 @@ async def test_a_hash_whose_invoice_is_cancelled_is_in_use(lightning: LightningW
         await hold(lightning.broker, preimage)
 
 
+async def test_a_hash_that_the_hold_of_another_broker_on_the_same_node_has_is_in_use(
+    lightning: LightningWorld,
+) -> None:
+    # A provider may quote to both with one invoice. Each would take the other's payment for its own, and give it back.
+    preimage = secret()
+    text = await hold(lightning.broker, preimage)
+    async with paying(lightning.buyer, text, preimage.payment_hash):
+        await in_state(lightning.broker, preimage.payment_hash, InvoiceState.ACCEPTED)
+        found = await lightning.broker.lookup(preimage.payment_hash)
+        assert found is not None
+        with pytest.raises(HashInUse):
+            await lightning.broker.add_hold(
+                payment_hash=preimage.payment_hash,
+                value_msat=found.value_msat,
+                expiry_seconds=3600,
+                cltv_blocks=CLTV,
+                memo=f"{found.memo} of another broker",
+            )
+        await lightning.broker.cancel(preimage.payment_hash)
+
+
 async def test_the_hash_of_a_plain_invoice_of_the_same_node_is_in_use(lightning: LightningWorld) -> None:
     plain = await lightning.broker.add_invoice(
         value_msat=Msat(1_000_000), expiry_seconds=3600, memo="plain", final_cltv=CLTV

@@ -51,7 +51,8 @@ class SimulatedInvoices:
                     final_cltv=cltv_blocks,
                     memo=memo,
                 ).payment_request
-            if not known.held or known.state.is_final or known.value_msat != value_msat:
+            same = (known.value_msat, known.memo) == (value_msat, memo)
+            if not known.held or known.state.is_final or not same:
                 raise HashInUse("the node has another invoice under this payment hash")
             return known.payment_request
 
