@@ -83,6 +83,7 @@ class Hold:
     value_msat: int
     expires_at: float
     cltv_blocks: int
+    memo: str = ""
     state: InvoiceState = InvoiceState.OPEN
     htlcs: list[Htlc] = field(default_factory=list[Htlc])
     waiters: list[asyncio.Future[None]] = field(default_factory=list["asyncio.Future[None]"])
@@ -249,14 +250,16 @@ class FaultyNode:
 
     # --- what calls do ----------------------------------------------------------------------------------
 
-    def add_hold(self, payment_hash: PaymentHash, value_msat: int, seconds: int, cltv_blocks: int) -> str:
+    def add_hold(
+        self, payment_hash: PaymentHash, value_msat: int, seconds: int, cltv_blocks: int, memo: str
+    ) -> str:
         known = self.holds.get(payment_hash)
         if known is not None:
-            if known.state.is_final or known.value_msat != value_msat:
+            if known.state.is_final or (known.value_msat, known.memo) != (value_msat, memo):
                 raise HashInUse("the node has another invoice under this payment hash")
             return f"lnbcrt1{payment_hash}"
         expires_at = self.clock.now() + seconds
-        self.holds[payment_hash] = Hold(payment_hash, value_msat, expires_at, cltv_blocks)
+        self.holds[payment_hash] = Hold(payment_hash, value_msat, expires_at, cltv_blocks, memo)
         self._remember(self.holds[payment_hash])
         return f"lnbcrt1{payment_hash}"
 
@@ -355,6 +358,7 @@ class FaultyNode:
             payment_request=f"lnbcrt1{hold.payment_hash}",
             htlc_count=len(hold.htlcs) if held else 0,
             add_index=1,
+            memo=hold.memo,
         )
 
     def _to(self, hold: Hold, state: InvoiceState) -> None:

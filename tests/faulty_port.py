@@ -53,7 +53,7 @@ class Port:
         memo: str,
     ) -> str:
         def effect() -> str:
-            return self._node.add_hold(payment_hash, value_msat, expiry_seconds, cltv_blocks)
+            return self._node.add_hold(payment_hash, value_msat, expiry_seconds, cltv_blocks, memo)
 
         return await self._call("add_hold", payment_hash, effect, value_msat=value_msat)
 

@@ -170,9 +170,9 @@ async def compare_money(
 
 
 def _escrow_breaches(escrow: Escrow, hold: HoldInvoice | None, payout: Payout | None) -> list[str]:
-    breaches: list[str] = []
     if hold is not None and _is_foreign(escrow, hold):
-        hold = None
+        return []  # nor is what was paid under its hash
+    breaches: list[str] = []
     settled = hold is not None and hold.state is InvoiceState.SETTLED
     waits = hold is not None and not hold.state.is_final
     if escrow.state is EscrowState.SETTLED and not settled:

@@ -158,7 +158,9 @@ async def adopt(recorder: Recorder, node: LightningNode, escrow: Escrow) -> Escr
 async def was_settled_before(node: LightningNode, escrow: Escrow) -> bool:
     """Tell whether an earlier life of this broker, which this database does not remember, took the money."""
     hold = await node.lookup(escrow.payment_hash)
-    if hold is None or hold.state is not InvoiceState.SETTLED or hold.value_msat != escrow.total_msat:
+    if hold is None or hold.state is not InvoiceState.SETTLED:
+        return False
+    if (hold.value_msat, hold.memo) != (escrow.total_msat, escrow.memo):
         return False
     if escrow.mode is PaymentMode.CREDIT:
         return True

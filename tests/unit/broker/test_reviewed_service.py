@@ -374,7 +374,7 @@ async def test_nothing_is_quoted_on_a_hash_that_the_node_has_paid_or_has_an_invo
         case "payment":
             world.node.pay(commitment.invoice, commitment.payment_hash, fee_limit_msat=100, cltv_limit=500)
         case "invoice":
-            world.node.add_hold(commitment.payment_hash, 5, 600, 80)
+            world.node.add_hold(commitment.payment_hash, 5, 600, 80, "of somebody else")
         case _:
             with pytest.raises(LightningDown):
                 await underwriter.underwrite(commitment, listing)
