@@ -51,8 +51,6 @@ from lightwork_contracts.wire.problems import ProblemCode
 
 log = structlog.stdlib.get_logger()
 
-GATE_SECONDS = 1.0  # how soon a payout that the gate held back is looked at again
-
 
 class EscrowService:
     """Opens, releases and refunds escrows, and drives each to its end."""
@@ -266,8 +264,7 @@ class EscrowService:
                     self._watch(escrow.id)
                 return None
             case Duty.DISPATCH if self.gate.is_closed:
-                await self.postpone(escrow, seconds=GATE_SECONDS)
-                return None
+                return None  # it is due already, so it is looked at again each second, and writes nothing
             case Duty.DISPATCH:
                 return await payout.dispatch(self, self._node, escrow)
             case Duty.FINISH_PAYOUT:

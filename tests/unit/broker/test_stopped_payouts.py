@@ -147,3 +147,24 @@ async def test_a_withdrawal_that_cost_more_than_its_reserve_stops_every_further_
         assert (await accounts.get(PROVIDER, made.id)).status is status
         assert made.id in str(broker.gate.reason) or number == 2
     await accounts.close()
+
+
+async def test_jobs_that_wait_for_a_closed_gate_write_nothing_meanwhile_and_are_paid_when_it_opens(
+    world: World,
+) -> None:
+    job = await _begin(world)
+    broker = world.serving()
+    broker.gate.close("the books do not hold")
+    assert await _deliver(world, job) == "releasing"
+    before = _rows(world, "SELECT * FROM escrow")
+    for _ in range(3):
+        # Each second, of each such job: a server that must write them all down has time for nothing else.
+        world.clock.time += 1
+        await broker.reconciler.retry_due()
+        await world.calm()
+    assert _rows(world, "SELECT * FROM escrow") == before
+    broker.gate.open()
+    world.clock.time += 1
+    await broker.reconciler.retry_due()
+    await world.calm()
+    assert _rows(world, "SELECT state FROM escrow") == [{"state": "settled"}]
