@@ -17,7 +17,7 @@ import uvicorn
 
 from lightwork_broker.app import create_app
 from lightwork_broker.cli import BrokerServer
-from lightwork_broker.lightning.closures import ClosedHtlc, Closure
+from lightwork_broker.lightning.closures import Closure, IncomingHtlc
 from lightwork_broker.lightning.ports import (
     Allowance,
     ChannelSlots,
@@ -158,8 +158,8 @@ class CrashingNode:
     async def closures(self) -> tuple[Closure, ...]:
         return await self._node.closures()
 
-    async def closed_htlcs(self, payment_hash: PaymentHash) -> tuple[ClosedHtlc, ...]:
-        return await self._node.closed_htlcs(payment_hash)
+    async def incoming_htlcs(self, payment_hash: PaymentHash) -> tuple[IncomingHtlc, ...]:
+        return await self._node.incoming_htlcs(payment_hash)
 
     async def waiting_htlcs(self) -> tuple[WaitingHtlc, ...]:
         self._reach("waiting_htlcs", "before")

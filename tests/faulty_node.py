@@ -16,6 +16,7 @@ from typing import Protocol
 
 from secret_search.search import SEARCH, Kind
 
+from lightwork_broker.lightning.closures import HtlcEnd, IncomingHtlc
 from lightwork_broker.lightning.errors import (
     AlreadySettled,
     HashInUse,
@@ -155,6 +156,8 @@ class FaultyNode:
         self.successes: dict[PaymentHash, int] = {}
         self.ever_accepted: dict[PaymentHash, int] = {}
         self.given_back: set[PaymentHash] = set()
+        self.strays: set[PaymentHash] = set()  # whose money went the other way than the node says
+        self.ends: dict[PaymentHash, HtlcEnd] = {}
         self.seen: dict[PaymentHash, list[HoldInvoice]] = {}
         self.wire: list[Letter] = []
         self.faults: list[tuple[str | None, Fault]] = []
@@ -346,6 +349,21 @@ class FaultyNode:
                 WaitingHtlc(peer=PEER, payment_hash=FORWARDED, amount_msat=Msat(self.forwarded_msat))
             )
         return tuple(found)
+
+    def incoming(self, payment_hash: PaymentHash) -> tuple[IncomingHtlc, ...]:
+        """Return what became of the HTLCs of an invoice: those of one that is settled are ours."""
+        hold = self.holds.get(payment_hash)
+        if hold is None:
+            return ()
+        settled = hold.state is InvoiceState.SETTLED
+        end = HtlcEnd.WAITING
+        if hold.state.is_final:
+            end = HtlcEnd.TAKEN if settled is not (payment_hash in self.strays) else HtlcEnd.RETURNED
+        end = self.ends.get(payment_hash, end)
+        return tuple(
+            IncomingHtlc(channel=1, amount_msat=Msat(htlc.amount_msat), is_settled=settled, end=end)
+            for htlc in hold.htlcs
+        )
 
     def _snapshot(self, hold: Hold) -> HoldInvoice:
         held = hold.state is not InvoiceState.CANCELED

@@ -8,7 +8,7 @@ from typing import NoReturn, TypeVar
 
 from faulty_node import HOLD_EXPIRY_DELTA, OWN_NODE, PEER, ROUTE_BLOCKS, Crash, Fault, FaultyNode, Letter
 
-from lightwork_broker.lightning.closures import ClosedHtlc, Closure
+from lightwork_broker.lightning.closures import Closure, IncomingHtlc
 from lightwork_broker.lightning.errors import (
     InvoiceNotFound,
     LightningError,
@@ -181,9 +181,8 @@ class Port:
     async def closures(self) -> tuple[Closure, ...]:
         return ()
 
-    async def closed_htlcs(self, payment_hash: PaymentHash) -> tuple[ClosedHtlc, ...]:
-        del payment_hash
-        return ()
+    async def incoming_htlcs(self, payment_hash: PaymentHash) -> tuple[IncomingHtlc, ...]:
+        return await self._call("incoming_htlcs", payment_hash, lambda: self._node.incoming(payment_hash))
 
     async def allowance(self) -> Allowance:
         return self._node.allowance

@@ -104,7 +104,7 @@ class ChainAudit:
 
         async def one(escrow: Escrow) -> Ended:
             async with gate:
-                htlcs = await self._node.closed_htlcs(escrow.payment_hash)
+                htlcs = await self._node.incoming_htlcs(escrow.payment_hash)
             return Ended(job=escrow.id, state=escrow.state, htlcs=htlcs)
 
         return list(await asyncio.gather(*map(one, escrows)))

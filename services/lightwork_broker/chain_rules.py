@@ -1,7 +1,7 @@
-"""Where the chain says otherwise than the books about HTLCs of channels that were closed. Pure.
+"""Where channels, or the chain for those that were closed, say otherwise than the books about HTLCs. Pure.
 
-Amounts are msat. A loss is what the books say that we took and the chain has given back to the payer; a gain, which is
-a loss below zero, is what the chain has given us and the books say that we did not take.
+Amounts are msat. A loss is what the books say that we took and the payer has back; a gain, which is a loss below zero,
+is what we have and the books say that we did not take.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lightwork_broker.escrow.machine import EscrowState
-from lightwork_broker.lightning.closures import ChannelNumber, ClosedHtlc, Closure, HtlcEnd
+from lightwork_broker.lightning.closures import ChannelNumber, Closure, HtlcEnd, IncomingHtlc
 from lightwork_contracts.ids import JobId
 from lightwork_contracts.money import MSAT_PER_SAT
 
@@ -21,13 +21,13 @@ NAMED_AT_MOST = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """A job that is over, with its HTLCs that came through channels which are open no more."""
+    """A job that is over, with its HTLCs."""
 
     job: JobId
     state: EscrowState
-    htlcs: tuple[ClosedHtlc, ...]
+    htlcs: tuple[IncomingHtlc, ...]
 
-    def counts(self, htlc: ClosedHtlc) -> bool:
+    def counts(self, htlc: IncomingHtlc) -> bool:
         """Whether the books say that this HTLC is ours."""
         return self.state is EscrowState.SETTLED and htlc.is_settled
 
@@ -81,22 +81,27 @@ def judge(ended: Sequence[Ended], closures: Sequence[Closure], booked: Mapping[s
 
 def can_change(one: Ended, closures: Sequence[Closure]) -> bool:
     """Whether the node may say something else of this job later, while no other channel closes."""
-    all_over = all(closure.is_over for closure in closures)
-    return any(
-        htlc.end is HtlcEnd.WAITING or (htlc.end is HtlcEnd.UNTOLD and not all_over) for htlc in one.htlcs
-    )
+    # Without one that is being closed, what waits is in an open channel, and is no matter of the chain.
+    if all(closure.is_over for closure in closures):
+        return False
+    return any(htlc.end in (HtlcEnd.WAITING, HtlcEnd.UNTOLD) for htlc in one.htlcs)
+
+
+def finding_of(job: JobId, state: EscrowState, *, lost_msat: int, booked_msat: int) -> Finding | None:
+    """Return what is not booked yet of a job's loss, or of its gain, which is below zero."""
+    left = lost_msat - booked_msat
+    # What was booked was an end, and an end is final: a node that says nothing of it now takes nothing back.
+    if left == 0 or lost_msat == 0:
+        return None
+    if left > 0:
+        text = f"{job} is {state}, but {left} msat of it went back to the payer"
+    else:
+        text = f"{job} is {state}, but {-left} msat of it were claimed"
+    return Finding(job, left, booked_msat, text)
 
 
 def _certain(one: Ended, booked_msat: int) -> Finding | None:
-    left = one.lost_msat - booked_msat
-    # What was booked was an end, and an end is final: a node that says nothing of it now takes nothing back.
-    if left == 0 or one.lost_msat == 0:
-        return None
-    if left > 0:
-        text = f"{one.job} is {one.state}, but {left} msat of it went back to the payer on the chain"
-    else:
-        text = f"{one.job} is {one.state}, but {-left} msat of it were claimed on the chain"
-    return Finding(one.job, left, booked_msat, text)
+    return finding_of(one.job, one.state, lost_msat=one.lost_msat, booked_msat=booked_msat)
 
 
 def _counted(

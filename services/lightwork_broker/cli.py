@@ -35,6 +35,7 @@ from lightwork_broker.chain_rules import Finding
 from lightwork_broker.clock import SystemClock
 from lightwork_broker.db.engine import Database, DatabaseUnavailable
 from lightwork_broker.db.place import DriverMissing, migrate, open_database, require_driver
+from lightwork_broker.htlc_audit import check_htlcs, merged
 from lightwork_broker.jobs.disputes import Dispute, open_disputes
 from lightwork_broker.lightning.errors import LightningError, LightningUnavailable
 from lightwork_broker.lightning.ports import LightningNode
@@ -341,12 +342,13 @@ async def _audit(settings: BrokerSettings, *, with_node: bool, acknowledge: bool
                 seen = await audits.compare_with_node(database, node)
                 owner = keys.load_or_create(settings.directory() / "broker.key").public
                 chain = await ChainAudit(database, node).look()
+                if chain.limbo_msat is not None:
+                    findings = merged(await check_htlcs(database, node, now=None), chain.findings)
                 money, more = await audits.compare_money(database, node, owner=owner, chain=chain)
             finally:
                 await node.close()
             if seen.unanswered:
                 raise LightningUnavailable(f"it says nothing of {seen.unanswered} payments")
-            findings = chain.findings
             breaches = (*report.breaches, *seen.breaches, *more, *(found.text for found in findings))
             report = replace(report, breaches=breaches, node=money, doubts=chain.doubts)
         if acknowledge:

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlmodel import SQLModel
 
 from lightwork_broker.accounts import store as accounts
+from lightwork_broker.escrow import htlc_store as htlcs
 from lightwork_broker.escrow import store as escrow
 from lightwork_broker.identity import store as identity
 from lightwork_broker.jobs import store as jobs
@@ -14,7 +15,7 @@ from lightwork_broker.market import quote_store as quotes
 from lightwork_broker.market import store as market
 from lightwork_broker.webhooks import store as webhooks
 
-AREAS = (ledger, accounts, market, quotes, escrow, jobs, identity, webhooks)
+AREAS = (ledger, accounts, market, quotes, escrow, htlcs, jobs, identity, webhooks)
 
 
 def metadata() -> sa.MetaData:

@@ -13,6 +13,7 @@ from lightwork_broker.chain_audit import ChainAudit, book_findings
 from lightwork_broker.chain_rules import Finding
 from lightwork_broker.clock import Clock
 from lightwork_broker.db.engine import Database
+from lightwork_broker.htlc_audit import check_htlcs, merged
 from lightwork_broker.ledger import store as ledger
 from lightwork_broker.lightning.errors import LightningError
 from lightwork_broker.lightning.ports import LightningNode
@@ -84,24 +85,25 @@ class Watchdog:
             complete = False
             log.warning("watchdog.node_unavailable", cause=type(error).__name__)
         try:
-            breaches += await self._look_at_the_chain()
+            breaches += await self._look_at_htlcs()
         except LightningError as error:
             complete = False
             log.warning("watchdog.chain_unavailable", cause=type(error).__name__)
         return breaches, complete
 
-    async def _look_at_the_chain(self) -> list[str]:
-        """Return where the chain says otherwise; what cannot be asked or told is no breach, and is said once."""
+    async def _look_at_htlcs(self) -> list[str]:
+        """Return where HTLCs ended otherwise; what cannot be asked or told is no breach, and is said once."""
         chain = await self._chain.look()
         if chain.limbo_msat is None and self._chain_is_told:
-            log.warning(
-                "watchdog.chain_not_compared", missing="ClosedChannels, PendingChannels, ListChannels"
-            )
+            log.warning("watchdog.chain_not_compared", missing="ClosedChannels, PendingChannels")
         self._chain_is_told = chain.limbo_msat is not None
         for doubt in sorted(frozenset(chain.doubts) - self._doubts):
             log.warning("watchdog.chain_not_clear", what=doubt)
         self._doubts = frozenset(chain.doubts)
-        return [found.text for found in chain.findings]
+        if not self._chain_is_told:
+            return []
+        found = await check_htlcs(self._database, self._node, now=self._clock.now())
+        return [one.text for one in merged(found, chain.findings)]
 
     async def run(self) -> None:
         """Look until cancelled."""

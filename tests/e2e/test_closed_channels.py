@@ -155,7 +155,7 @@ async def test_a_payment_that_is_claimed_on_the_chain_is_no_breach_and_what_is_o
         told = await scene.world.broker.command("audit", "--node")
         assert "on its way on the chain, out of 1 channels" in told.stdout
     await mined_until(scene.nodes, scene.over)
-    htlcs = await scene.nodes.broker.closed_htlcs(PaymentHash(job.quote.payment_hash))
+    htlcs = await scene.nodes.broker.incoming_htlcs(PaymentHash(job.quote.payment_hash))
     assert {htlc.end for htlc in htlcs} == {HtlcEnd.TAKEN}
     code, report = await scene.audit()
     assert (code, report["breaches"], report["doubts"]) == (0, [], [])
@@ -177,7 +177,7 @@ async def test_what_a_payer_took_back_on_the_chain_of_a_settled_job_is_named_and
 
     await mined_until(scene.nodes, taken_back)
     await scene.nodes.start("broker")
-    said = f"{job.id} is settled, but {lost} msat of it went back to the payer on the chain"
+    said = f"{job.id} is settled, but {lost} msat of it went back to the payer"
 
     async def stopped() -> bool:
         async with httpx2.AsyncClient(trust_env=False) as client:

@@ -11,7 +11,7 @@ from kill_matrix.steps import Kind, Moment, Steps
 
 from lightwork_broker.db.engine import Transaction
 from lightwork_broker.db.sqlite import SqliteDatabase
-from lightwork_broker.lightning.closures import ClosedHtlc, Closure
+from lightwork_broker.lightning.closures import Closure, IncomingHtlc
 from lightwork_broker.lightning.errors import LightningUnavailable
 from lightwork_broker.lightning.ports import (
     Allowance,
@@ -220,8 +220,8 @@ class WatchedNode:
     async def closures(self) -> tuple[Closure, ...]:
         return await self._call("closures", self._node.closures())
 
-    async def closed_htlcs(self, payment_hash: PaymentHash) -> tuple[ClosedHtlc, ...]:
-        return await self._call("closed_htlcs", self._node.closed_htlcs(payment_hash))
+    async def incoming_htlcs(self, payment_hash: PaymentHash) -> tuple[IncomingHtlc, ...]:
+        return await self._call("incoming_htlcs", self._node.incoming_htlcs(payment_hash))
 
     async def waiting_htlcs(self) -> tuple[WaitingHtlc, ...]:
         return await self._call("waiting_htlcs", self._node.waiting_htlcs())

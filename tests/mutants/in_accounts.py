@@ -11,6 +11,7 @@ NO_ANSWER = f"{WITHDRAWALS}::test_an_answer_that_does_not_come_fails_nothing_and
 CREDIT = f"{UNIT}/test_credit_stories.py"
 
 BEFORE = f"{UNIT}/test_calls_of_before.py"
+FORGOTTEN = f"{UNIT}/test_forgotten_withdrawals.py"
 
 IN_ACCOUNTS = (
     Mutation(
@@ -205,5 +206,22 @@ IN_ACCOUNTS = (
         "    elif",
         breaks=("I9",),
         caught_by=f"{CREDIT}::test_a_delivered_job_is_settled_and_owed_to_its_provider_to_the_msat[sqlite]",
+    ),
+    Mutation(
+        name="what an older copy has still to pay is paid while withdrawals are stopped",
+        file=SERVICE,
+        old="mine = not is_stopped and await store.take_call(tx, withdrawal, now=now)",
+        new="mine = await store.take_call(tx, withdrawal, now=now)",
+        breaks=("I4", "I30"),
+        caught_by=f"{FORGOTTEN}::test_what_an_older_copy_had_still_to_pay_waits_for_the_operator_as_well[sqlite]",
+    ),
+    Mutation(
+        name="a database that goes back under a running broker is not noticed",
+        file=SERVICE,
+        old="        self._newest_call = withdrawal\n",
+        new="",
+        breaks=("I4", "I30"),
+        caught_by=f"{FORGOTTEN}::"
+        "test_a_database_that_goes_back_under_a_running_broker_lets_nothing_be_withdrawn_a_second_time[sqlite]",
     ),
 )

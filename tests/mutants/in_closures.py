@@ -1,4 +1,4 @@
-"""Mistakes in comparing the books with what the chain made of channels that were closed."""
+"""Mistakes in comparing the books with what became of HTLCs, in open channels and on the chain of closed ones."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from mutants.mutation import BROKER, UNIT, Mutation
 AUDIT = f"{BROKER}/chain_audit.py"
 RULES = f"{BROKER}/chain_rules.py"
 AUDITING = f"{UNIT}/test_chain_audit.py"
+ENDS = f"{BROKER}/htlc_audit.py"
+ENDED = f"{UNIT}/test_htlc_audit.py"
 JUDGING = f"{UNIT}/test_chain_rules.py"
 
 IN_CLOSURES = (
     Mutation(
         name="the watchdog looks at the chain and says nothing",
         file=f"{BROKER}/watchdog.py",
-        old="            breaches += await self._look_at_the_chain()\n",
-        new="            await self._look_at_the_chain()\n",
+        old="            breaches += await self._look_at_htlcs()\n",
+        new="            await self._look_at_htlcs()\n",
         breaks=("I10",),
         caught_by=f"{AUDITING}::test_the_watchdog_stops_payouts_for_what_a_payer_took_back_long_after_its_job_was_over"
         "[sqlite]",
@@ -59,5 +61,41 @@ IN_CLOSURES = (
         new='        key=f"{ON_CHAIN}{subject}={lost_msat}",\n',
         breaks=("I6",),
         caught_by=f"{JUDGING}::test_two_losses_of_one_amount_are_two_postings",
+    ),
+    Mutation(
+        name="what became of HTLCs in open channels is asked by nobody",
+        file=f"{BROKER}/watchdog.py",
+        old="for one in merged(found, chain.findings)]",
+        new="for one in merged(chain.findings)]",
+        breaks=("I10",),
+        caught_by=f"{ENDED}::"
+        "test_what_the_payer_has_back_of_a_job_that_the_node_calls_settled_is_named_and_stops_payouts[sqlite]",
+    ),
+    Mutation(
+        name="an HTLC without an end counts as one that ended well",
+        file=ENDS,
+        old=" if not _waits(one)]",
+        new="]",
+        breaks=("I10", "I28"),
+        caught_by=f"{ENDED}::"
+        "test_an_htlc_that_is_in_its_channel_still_is_asked_about_until_it_has_an_end[sqlite]",
+    ),
+    Mutation(
+        name="what was found of HTLCs is forgotten with the process",
+        file=ENDS,
+        old="for one in (*known, *(Lost(",
+        new="for one in (*known[:0], *(Lost(",
+        breaks=("I10", "I25"),
+        caught_by=f"{ENDED}::"
+        "test_what_was_found_is_found_after_a_restart_too_though_the_node_has_forgotten_it[sqlite]",
+    ),
+    Mutation(
+        name="what was booked of an HTLC is found again",
+        file=ENDS,
+        old="booked_msat=booked.get(one.id, 0))",
+        new="booked_msat=0)",
+        breaks=("I10",),
+        caught_by=f"{ENDED}::"
+        "test_what_is_acknowledged_of_it_is_booked_as_a_loss_once_and_payouts_go_on[sqlite]",
     ),
 )

@@ -231,4 +231,32 @@ IN_RECOVERY = (
         breaks=("P2",),
         caught_by=f"{UNIT}/test_slots.py::test_more_than_every_channel_together_could_hold_is_never_promised",
     ),
+    Mutation(
+        name="a payment of which the database has not heard is given back without a look at the payout",
+        file=SERVICE,
+        old="return hold is not None and hold.state is InvoiceState.ACCEPTED",
+        new="return False",
+        breaks=("I13", "I30"),
+        caught_by=f"{UNIT}/test_older_copies.py::"
+        "test_a_copy_from_before_the_payment_gives_nothing_back_while_the_payout_is_under_way"
+        "[sqlite-open-its peer is full]",
+    ),
+    Mutation(
+        name="a hold of another broker on the node is adopted as one's own",
+        file=PAYOUT,
+        old="(hold.value_msat, hold.memo) != (escrow.total_msat, escrow.memo)",
+        new="hold.value_msat != escrow.total_msat",
+        breaks=("I10", "I23"),
+        caught_by=f"{UNIT}/test_another_broker_on_the_node.py::"
+        "test_a_job_that_another_broker_settled_under_the_same_invoice_is_neither_taken_on_nor_a_breach[sqlite]",
+    ),
+    Mutation(
+        name="one job that cannot be read ends the guardian's round",
+        file=SERVICE,
+        old="                except Exception as error:\n                    # It stays late",
+        new="                except TimeoutError as error:\n                    # It stays late",
+        breaks=("I19",),
+        caught_by=f"{UNIT}/test_one_bad_row.py::"
+        "test_a_row_that_cannot_be_read_does_not_keep_the_guardian_from_the_next_one[sqlite-a status that is none]",
+    ),
 )

@@ -156,6 +156,6 @@ def chain_posting(subject: str, *, lost_msat: int, booked_msat: int) -> Posting:
     """The chain gave back what was booked as taken; below zero the reverse. `booked_msat` was booked of it before."""
     return Posting(
         key=f"{ON_CHAIN}{subject}={booked_msat + lost_msat}",
-        cause=f"what became on the chain of {subject}",
+        cause=f"what became of the HTLCs of {subject}",
         entries=(Entry(LOSSES, lost_msat), Entry(NODE, -lost_msat)),
     )

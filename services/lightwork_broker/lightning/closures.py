@@ -1,8 +1,8 @@
-"""What became on the chain of channels that were closed by force: one more narrow view of a Lightning node.
+"""What became of HTLCs that came in, and of channels that were closed by force: one more narrow view of a node.
 
-An invoice that the node calls settled says what the node has decided, not what the chain has: the HTLC may go back to
-the other end of a closed channel all the same, and it may be claimed although the invoice was never settled. Amounts
-are msat, but those that the chain shows, which are whole satoshis.
+An invoice that the node calls settled says what the node has decided, not what its channels have: the HTLC may go back
+to the other end all the same, mostly on the chain, and it may be claimed although the invoice was never settled.
+Amounts are msat, but those that the chain shows, which are whole satoshis.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class HtlcEnd(StrEnum):
     RETURNED = "returned"
     """Its sender has the money back, or nobody but its sender can take it any more."""
     WAITING = "waiting"
-    """The node knows of no end yet."""
+    """The node knows of no end yet: it is in its channel, or was before the node began to keep a record."""
     UNTOLD = "untold"
     """The node keeps no record of single HTLCs (LND: store-final-htlc-resolutions), or kept none then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClosedHtlc:
-    """One HTLC that paid an invoice of ours through a channel that is open no more.
+class IncomingHtlc:
+    """One HTLC that paid an invoice of ours.
 
     `is_settled` is what the invoice says of it, `end` what the channel or the chain says.
     """
@@ -79,8 +79,8 @@ class Closures(Protocol):
         """
         ...
 
-    async def closed_htlcs(self, payment_hash: PaymentHash) -> tuple[ClosedHtlc, ...]:
-        """Return the HTLCs of our invoice that came through channels which are open no more; none if none did.
+    async def incoming_htlcs(self, payment_hash: PaymentHash) -> tuple[IncomingHtlc, ...]:
+        """Return the HTLCs of our invoice, through whichever channel each came; none of an invoice that is not there.
 
         Raises: PermissionMissing, when the node does not let us ask.
         """

@@ -1,4 +1,4 @@
-"""What LND says of channels that were closed by force, and of single HTLCs that were in them.
+"""What LND says of channels that were closed by force, and of single HTLCs that came in.
 
 Before 0.21.3 LND could take a payer's spend of an HTLC for its own claim (lnd #10869); TAKEN is certain from then on.
 """
@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 import grpc
 import grpc.aio
 
-from lightwork_broker.lightning.closures import ChannelNumber, ClosedHtlc, Closure, HtlcEnd
+from lightwork_broker.lightning.closures import ChannelNumber, Closure, HtlcEnd, IncomingHtlc
 from lightwork_broker.lightning.errors import InvoiceNotFound, PermissionMissing
 from lightwork_broker.lightning.lnd_connection import LndConnection
 from lightwork_broker.lightning.lnd_errors import keeps_no_record, translate
@@ -41,22 +40,12 @@ BACK: Final = frozenset(
 """How LND says that it has not claimed an HTLC: its time was over, its invoice was cancelled, or others were faster."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Channels:
-    """The numbers of channels, by what can have become of the HTLCs in them."""
-
-    harmless: frozenset[ChannelNumber]
-    """Open, or closed by both ends together, which no HTLC outlives (BOLT 2: shutdown)."""
-    over: frozenset[ChannelNumber]
-    """Closed by force, with nothing on its way any more."""
-
-
 class LndClosures:
     """The port `Closures` on one LND."""
 
     def __init__(self, connection: LndConnection) -> None:
         self._connection = connection
-        self._channels: tuple[float, _Channels] | None = None
+        self._over: tuple[float, frozenset[ChannelNumber]] | None = None
 
     async def closures(self) -> tuple[Closure, ...]:
         closed = await self._closed()
@@ -66,7 +55,7 @@ class LndClosures:
         going = (*reply.waiting_close_channels, *reply.pending_force_closing_channels)
         return (*map(closing, going), *(closure_of(one) for one in closed if one.close_type in BY_FORCE))
 
-    async def closed_htlcs(self, payment_hash: PaymentHash) -> tuple[ClosedHtlc, ...]:
+    async def incoming_htlcs(self, payment_hash: PaymentHash) -> tuple[IncomingHtlc, ...]:
         message = request(RequestName.LOOKUP, payment_hash=bytes.fromhex(payment_hash))
         try:
             found: Invoice = await self._connection.call(
@@ -74,19 +63,17 @@ class LndClosures:
             )
         except InvoiceNotFound:
             return ()
-        channels = await self._known_channels()
-        asked = [htlc for htlc in found.htlcs if htlc.chan_id not in channels.harmless]
-        return tuple([await self._closed_htlc(htlc, channels) for htlc in asked])
+        return tuple([await self._incoming_htlc(htlc) for htlc in found.htlcs])
 
-    async def _closed_htlc(self, htlc: InvoiceHtlc, channels: _Channels) -> ClosedHtlc:
-        return ClosedHtlc(
+    async def _incoming_htlc(self, htlc: InvoiceHtlc) -> IncomingHtlc:
+        return IncomingHtlc(
             channel=htlc.chan_id,
             amount_msat=Msat(htlc.amt_msat),
             is_settled=htlc.state == HtlcStateNumber.SETTLED,
-            end=await self._end(htlc, is_over=htlc.chan_id in channels.over),
+            end=await self._end(htlc),
         )
 
-    async def _end(self, htlc: InvoiceHtlc, *, is_over: bool) -> HtlcEnd:
+    async def _end(self, htlc: InvoiceHtlc) -> HtlcEnd:
         message = request(RequestName.HTLC_RESOLUTION, chan_id=htlc.chan_id, htlc_index=htlc.htlc_index)
         try:
             told = await self._connection.raw_call(
@@ -94,7 +81,11 @@ class LndClosures:
             )
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
-                return HtlcEnd.UNTOLD if is_over else HtlcEnd.WAITING
+                return (
+                    HtlcEnd.UNTOLD
+                    if htlc.chan_id in await self._channels_that_are_over()
+                    else HtlcEnd.WAITING
+                )
             if keeps_no_record(error):
                 return HtlcEnd.UNTOLD
             failure = translate(error)
@@ -104,22 +95,12 @@ class LndClosures:
             return HtlcEnd.UNTOLD
         raise failure
 
-    async def _known_channels(self) -> _Channels:
-        """Return which channels are open or closed; a look may be a second old."""
+    async def _channels_that_are_over(self) -> frozenset[ChannelNumber]:
+        """Return which channels are closed, with nothing on its way any more; a look may be a second old."""
         now = asyncio.get_running_loop().time()
-        if self._channels is None or now - self._channels[0] >= self._connection.settings.summary_seconds:
-            # First the open ones: a channel that closes meanwhile is then missing in neither.
-            reply = await self._connection.call(
-                lambda stubs: stubs.lightning.ListChannels, request(RequestName.LIST_CHANNELS)
-            )
-            closed = await self._closed()
-            together = (one.chan_id for one in closed if one.close_type not in BY_FORCE)
-            known = _Channels(
-                harmless=frozenset((*(one.chan_id for one in reply.channels), *together)),
-                over=frozenset(one.chan_id for one in closed),
-            )
-            self._channels = (now, known)
-        return self._channels[1]
+        if self._over is None or now - self._over[0] >= self._connection.settings.summary_seconds:
+            self._over = (now, frozenset(one.chan_id for one in await self._closed()))
+        return self._over[1]
 
     async def _closed(self) -> Iterable[ChannelClose]:
         reply = await self._connection.call(

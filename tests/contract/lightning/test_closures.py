@@ -1,4 +1,4 @@
-"""The port Closures: what is told of HTLCs that end on the chain, whatever their invoices say."""
+"""The port Closures: what is told of how HTLCs ended, in their channel or on the chain, whatever their invoices say."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def closing(
 
 
 async def ends(world: ClosingWorld, preimage: Preimage) -> set[HtlcEnd]:
-    return {htlc.end for htlc in await world.broker.closed_htlcs(preimage.payment_hash)}
+    return {htlc.end for htlc in await world.broker.incoming_htlcs(preimage.payment_hash)}
 
 
 async def all_over(world: ClosingWorld) -> bool:
@@ -74,14 +74,45 @@ async def blocks_to(world: ClosingWorld, height: int) -> int:
     return height - (await world.buyer.summary()).block_height
 
 
-async def test_while_no_channel_was_closed_nothing_is_told_of_any_htlc(closing: ClosingWorld) -> None:
+async def test_what_became_of_an_htlc_is_told_while_its_channel_is_open(closing: ClosingWorld) -> None:
     preimage, _, paying = await held(closing, sat=SAT)
-    assert await closing.broker.closed_htlcs(preimage.payment_hash) == ()
+    given, _, gone = await held(closing, sat=DUST)
+    assert await ends(closing, preimage) == await ends(closing, given) == {HtlcEnd.WAITING}
     await closing.broker.settle(preimage)
+    await closing.broker.cancel(given.payment_hash)
     assert (await paying).status is PayoutStatus.SUCCEEDED
+    assert (await gone).status is PayoutStatus.FAILED
+
+    async def told() -> bool:
+        both = (await ends(closing, preimage), await ends(closing, given))
+        return both == ({HtlcEnd.TAKEN}, {HtlcEnd.RETURNED})
+
+    await until(told)
+    (htlc,) = await closing.broker.incoming_htlcs(preimage.payment_hash)
+    assert (htlc.amount_msat, htlc.is_settled) == (SAT * 1_000, True)
+    (htlc,) = await closing.broker.incoming_htlcs(given.payment_hash)
+    assert (htlc.amount_msat, htlc.is_settled) == (DUST * 1_000, False)
     assert await closing.broker.closures() == ()
-    assert await closing.broker.closed_htlcs(preimage.payment_hash) == ()
-    assert await closing.broker.closed_htlcs(secret().payment_hash) == ()
+    assert await closing.broker.incoming_htlcs(secret().payment_hash) == ()
+
+
+async def test_an_htlc_whose_payer_is_away_has_no_end_although_its_invoice_is_settled(
+    closing: ClosingWorld,
+) -> None:
+    preimage, _, paying = await held(closing, sat=SAT)
+    await closing.kill("buyer")
+    await closing.broker.settle(preimage)
+    await in_state(closing.broker, preimage.payment_hash, InvoiceState.SETTLED)
+    (htlc,) = await closing.broker.incoming_htlcs(preimage.payment_hash)
+    assert (htlc.is_settled, htlc.end) == (True, HtlcEnd.WAITING)
+    await closing.start("buyer")
+
+    async def told() -> bool:
+        return await ends(closing, preimage) == {HtlcEnd.TAKEN}
+
+    await until(told)
+    paying.cancel()
+    await asyncio.gather(paying, return_exceptions=True)
 
 
 async def test_what_the_payer_took_back_on_the_chain_is_told_although_its_invoice_is_settled(
@@ -114,7 +145,7 @@ async def test_what_the_payer_took_back_on_the_chain_is_told_although_its_invoic
     found = await closing.broker.lookup(lost.payment_hash)
     assert found is not None
     assert found.state is InvoiceState.SETTLED
-    (htlc,) = await closing.broker.closed_htlcs(lost.payment_hash)
+    (htlc,) = await closing.broker.incoming_htlcs(lost.payment_hash)
     assert htlc.is_settled
     assert htlc.amount_msat == SAT * 1_000
     # What was paid in the channel before it was closed stays paid.
@@ -141,7 +172,7 @@ async def test_what_we_claimed_on_the_chain_is_told(closing: ClosingWorld) -> No
         return await ends(closing, preimage) == {HtlcEnd.TAKEN}
 
     await mined_until(closing, told)
-    (htlc,) = await closing.broker.closed_htlcs(preimage.payment_hash)
+    (htlc,) = await closing.broker.incoming_htlcs(preimage.payment_hash)
     assert (htlc.amount_msat, htlc.is_settled) == (SAT * 1_000, True)
     await closing.start("buyer")
 
@@ -150,7 +181,7 @@ async def test_what_we_claimed_on_the_chain_is_told(closing: ClosingWorld) -> No
         return await all_over(closing) and await ends(closing, given) <= {HtlcEnd.RETURNED}
 
     await mined_until(closing, over)
-    assert not any(htlc.is_settled for htlc in await closing.broker.closed_htlcs(given.payment_hash))
+    assert not any(htlc.is_settled for htlc in await closing.broker.incoming_htlcs(given.payment_hash))
     (closure,) = await closing.broker.closures()
     assert closure.taken_sat == (SAT,)
     assert closure.limbo_msat == 0
@@ -184,7 +215,7 @@ async def test_lnd_claims_nothing_on_the_chain_of_a_cancelled_invoice_although_a
         return await ends(closing, preimage) == {HtlcEnd.RETURNED}
 
     await mined_until(closing, told)
-    (htlc,) = await closing.broker.closed_htlcs(preimage.payment_hash)
+    (htlc,) = await closing.broker.incoming_htlcs(preimage.payment_hash)
     assert (htlc.amount_msat, htlc.is_settled) == (SAT * 1_000, False)
     found = await closing.broker.lookup(preimage.payment_hash)
     assert found is not None

@@ -20,6 +20,7 @@ from lightwork_broker.audit import audit
 from lightwork_broker.db.engine import Database
 from lightwork_broker.db.place import is_server, migrate, open_database
 from lightwork_broker.db.postgres import url_of
+from lightwork_broker.htlc_audit import check_htlcs
 from lightwork_broker.identity.store import forget_requests, take_request
 from lightwork_broker.ledger import store
 from lightwork_broker.ledger.rules import FEES, NODE, Entry, Posting, payout_posting
@@ -36,6 +37,7 @@ APPEND_ONLY = (
     "listing_version",
     "withdrawal_event",
     "payment_claim",
+    "htlc_check",
 )
 
 HAS_STATES = ("escrow", "job", "withdrawal", "quote")
@@ -120,6 +122,7 @@ async def test_the_database_refuses_to_change_what_was_recorded(template: Templa
         assert broker is not None
         async with broker.database.write() as tx:
             await withdrawals.insert(tx, _withdrawal())
+        await check_htlcs(broker.database, broker.port, now=1)
         books = story.books
         for table in APPEND_ONLY:
             before = books.rows(f"SELECT * FROM {table}")
@@ -178,6 +181,7 @@ async def test_nothing_that_was_recorded_is_replaced_either(template: Template) 
         assert broker is not None
         async with broker.database.write() as tx:
             await withdrawals.insert(tx, _withdrawal())
+        await check_htlcs(broker.database, broker.port, now=1)
         for table in (*APPEND_ONLY, "escrow", "job", "withdrawal"):
             before = story.books.rows(f"SELECT * FROM {table}")
             with pytest.raises(sa.exc.IntegrityError):

@@ -12,7 +12,7 @@ from sqlalchemy import Executable
 from sqlalchemy.dialects import sqlite
 
 from lightwork_broker.db.engine import Outcome, Transaction
-from lightwork_broker.escrow import store
+from lightwork_broker.escrow import htlc_store, store
 
 Question = Callable[[Transaction], Awaitable[object]]
 
@@ -26,6 +26,8 @@ ASKED: dict[str, Question] = {
     "by each block": lambda tx: store.out_of_blocks(tx, height=1),
     "by each block, of what is late": lambda tx: store.close_to_expiry(tx, height=1),
     "by each look at the books": store.paid_out_not_settled,
+    "by each look at HTLCs": lambda tx: htlc_store.unchecked(tx, lowest=1),
+    "by each look at HTLCs, of what was lost": htlc_store.lost,
 }
 
 

@@ -43,7 +43,7 @@ class Htlc:
     """Money on its way through one channel, from `sender` to `receiver`, until it is settled or fails.
 
     `ending` is what the receiver has decided and the sender has not heard yet, because one of them is away.
-    `on_chain` is how it ended on the chain; None if it did not.
+    `on_chain` is how it ended on the chain, None if it did not; `end` how it ended wherever.
     """
 
     number: int
@@ -56,6 +56,7 @@ class Htlc:
     upstream: Htlc | None = None
     ending: Ending | None = None
     on_chain: HtlcEnd | None = None
+    end: HtlcEnd = HtlcEnd.WAITING
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +118,13 @@ class Channel:
 
     def release(self, htlc: Htlc, *, to: str) -> None:
         """End the HTLC: the amount goes to `to`, one of the two ends."""
+        htlc.end = HtlcEnd.TAKEN if to == htlc.receiver else HtlcEnd.RETURNED
         del self.htlcs[htlc.number]
         self.balances[to] += htlc.amount_msat
 
     def end_on_chain(self, htlc: Htlc, end: HtlcEnd, *, height: int) -> None:
         """Note that the chain decides this HTLC; who has its money then is for `release`."""
-        htlc.on_chain = end
+        htlc.on_chain = htlc.end = end
         self.on_chain.append(htlc)
         self.closed_at = height if self.closed_at is None else self.closed_at
 

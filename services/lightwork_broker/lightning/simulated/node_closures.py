@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lightwork_broker.lightning.closures import ClosedHtlc, Closure, HtlcEnd
+from lightwork_broker.lightning.closures import Closure, HtlcEnd, IncomingHtlc
 from lightwork_broker.lightning.ports import InvoiceState, NodeId
 from lightwork_broker.lightning.simulated.channels import Channel
 from lightwork_broker.lightning.simulated.connection import Connection
@@ -12,7 +12,7 @@ from lightwork_contracts.money import MSAT_PER_SAT, Msat
 
 
 class SimulatedClosures:
-    """What ended on the chain. It ends within one block there, so nothing is ever on its way."""
+    """What became of HTLCs. On the chain they end within one block, so nothing is ever on its way there."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -29,23 +29,22 @@ class SimulatedClosures:
 
         return await self._connection.call("closures", None, effect)
 
-    async def closed_htlcs(self, payment_hash: PaymentHash) -> tuple[ClosedHtlc, ...]:
-        def effect(node: NodeState) -> tuple[ClosedHtlc, ...]:
+    async def incoming_htlcs(self, payment_hash: PaymentHash) -> tuple[IncomingHtlc, ...]:
+        def effect(node: NodeState) -> tuple[IncomingHtlc, ...]:
             invoice = node.find(payment_hash, now=self._connection.board.clock.now())
             if invoice is None:
                 return ()
             return tuple(
-                ClosedHtlc(
+                IncomingHtlc(
                     channel=htlc.channel.number,
                     amount_msat=Msat(htlc.amount_msat),
                     is_settled=invoice.state is InvoiceState.SETTLED,
-                    end=htlc.on_chain,
+                    end=htlc.end,
                 )
                 for htlc in invoice.accepted
-                if htlc.on_chain is not None
             )
 
-        return await self._connection.call("closed_htlcs", payment_hash, effect)
+        return await self._connection.call("incoming_htlcs", payment_hash, effect)
 
 
 def _closure(channel: Channel, node: NodeId) -> Closure:

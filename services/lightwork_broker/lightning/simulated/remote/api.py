@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from lightwork_broker.errors import NotFound, RequestInvalid
-from lightwork_broker.lightning.closures import ClosedHtlc, Closure
+from lightwork_broker.lightning.closures import Closure, IncomingHtlc
 from lightwork_broker.lightning.errors import LightningError
 from lightwork_broker.lightning.ports import (
     ChannelSlots,
@@ -61,7 +61,7 @@ METHODS: Final = (
     "waiting_htlcs",
     "blocks",
     "closures",
-    "closed_htlcs",
+    "incoming_htlcs",
 )
 """The calls that a fault can strike: `wait` is made of `track`, and `lookup_invoice` is `lookup`."""
 
@@ -243,9 +243,9 @@ async def closures(node: Node) -> tuple[Closure, ...]:
     return await node.closures()
 
 
-@port.post("/closed_htlcs")
-async def closed_htlcs(node: Node, body: wire.AboutHash) -> tuple[ClosedHtlc, ...]:
-    return await node.closed_htlcs(body.payment_hash)
+@port.post("/incoming_htlcs")
+async def incoming_htlcs(node: Node, body: wire.AboutHash) -> tuple[IncomingHtlc, ...]:
+    return await node.incoming_htlcs(body.payment_hash)
 
 
 # --- the network ------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import httpx2
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from lightwork_broker.lightning.closures import ClosedHtlc, Closure
+from lightwork_broker.lightning.closures import Closure, IncomingHtlc
 from lightwork_broker.lightning.errors import InvoiceNotFound, LightningUnavailable, Refused
 from lightwork_broker.lightning.ports import (
     Allowance,
@@ -48,7 +48,7 @@ SENT: TypeAdapter[tuple[SentPayment, ...]] = TypeAdapter(tuple[SentPayment, ...]
 SUMMARY: TypeAdapter[NodeSummary] = TypeAdapter(NodeSummary)
 SLOTS: TypeAdapter[tuple[ChannelSlots, ...]] = TypeAdapter(tuple[ChannelSlots, ...])
 CLOSURES: TypeAdapter[tuple[Closure, ...]] = TypeAdapter(tuple[Closure, ...])
-CLOSED_HTLCS: TypeAdapter[tuple[ClosedHtlc, ...]] = TypeAdapter(tuple[ClosedHtlc, ...])
+INCOMING_HTLCS: TypeAdapter[tuple[IncomingHtlc, ...]] = TypeAdapter(tuple[IncomingHtlc, ...])
 WAITING: TypeAdapter[tuple[WaitingHtlc, ...]] = TypeAdapter(tuple[WaitingHtlc, ...])
 CREATED: TypeAdapter[CreatedInvoice] = TypeAdapter(CreatedInvoice)
 ESTIMATE: TypeAdapter[RouteEstimate | None] = TypeAdapter(RouteEstimate | None)
@@ -216,8 +216,8 @@ class RemoteNode:
     async def closures(self) -> tuple[Closure, ...]:
         return await self._call("closures", None, CLOSURES)
 
-    async def closed_htlcs(self, payment_hash: PaymentHash) -> tuple[ClosedHtlc, ...]:
-        return await self._call("closed_htlcs", wire.AboutHash(payment_hash=payment_hash), CLOSED_HTLCS)
+    async def incoming_htlcs(self, payment_hash: PaymentHash) -> tuple[IncomingHtlc, ...]:
+        return await self._call("incoming_htlcs", wire.AboutHash(payment_hash=payment_hash), INCOMING_HTLCS)
 
     async def close(self) -> None:
         await self._client.aclose()

@@ -64,7 +64,7 @@ class Settle(Wire):
 
 
 class AboutHash(Wire):
-    """The body of `cancel`, `lookup`, `track`, `lookup_invoice` and `closed_htlcs`."""
+    """The body of `cancel`, `lookup`, `track`, `lookup_invoice` and `incoming_htlcs`."""
 
     payment_hash: PaymentHash
 
