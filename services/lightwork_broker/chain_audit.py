@@ -9,6 +9,7 @@ from typing import Protocol
 
 from lightwork_broker.chain_rules import Ended, Finding, can_change, judge
 from lightwork_broker.db.engine import Database
+from lightwork_broker.escrow import htlc_store
 from lightwork_broker.escrow import store as escrows
 from lightwork_broker.escrow.machine import TERMINAL
 from lightwork_broker.escrow.store import Escrow
@@ -88,10 +89,11 @@ class ChainAudit:
         async with self._database.scan() as tx:
             found = await escrows.expiring(tx, [span_of(one, height=height) for one in todo])
             booked = await ledger.booked_on_chain(tx)
+            lost = {one.id for one in await htlc_store.lost(tx)}
         over = [one for one in found if one.state in TERMINAL]
         asked = await self._ask([one for one in over if one.id not in self._known])
         known = [self._known[one.id] for one in over if one.id in self._known]
-        judged = judge([*known, *asked], todo, booked)
+        judged = judge([*known, *asked], todo, booked, lost=lost)
         self._known |= {one.job: one for one in asked if not can_change(one, closures)}
         if not judged.findings and all(one.id in self._known for one in found):
             self._done |= {

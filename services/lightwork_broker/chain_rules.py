@@ -7,7 +7,7 @@ is what we have and the books say that we did not take.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lightwork_broker.escrow.machine import EscrowState
@@ -60,8 +60,16 @@ class Judgement:
     doubts: tuple[str, ...]
 
 
-def judge(ended: Sequence[Ended], closures: Sequence[Closure], booked: Mapping[str, int]) -> Judgement:
+def judge(
+    ended: Sequence[Ended],
+    closures: Sequence[Closure],
+    booked: Mapping[str, int],
+    *,
+    lost: Collection[JobId] = (),
+) -> Judgement:
     """Compare jobs that are over with the chain; `booked` is the loss that was booked before, by subject.
+
+    `lost` are jobs that are named already, from when the node said more: what went back of them is not counted again.
 
     Where the node keeps a record of each HTLC the answer is certain. Where it keeps none, as LND by default, the HTLCs
     of one channel and amount are counted: when more went back than jobs of that amount were cancelled, one that the
@@ -73,7 +81,7 @@ def judge(ended: Sequence[Ended], closures: Sequence[Closure], booked: Mapping[s
         if closure.channel is None:
             continue
         for amount, returned in Counter(closure.returned_sat).items():
-            found, doubt = _counted(closure.channel, amount, returned, ended, booked)
+            found, doubt = _counted(closure.channel, amount, returned, ended, booked, lost)
             findings += found
             doubts += doubt
     return Judgement(tuple(findings), tuple(doubts))
@@ -105,7 +113,12 @@ def _certain(one: Ended, booked_msat: int) -> Finding | None:
 
 
 def _counted(
-    channel: ChannelNumber, amount_sat: int, returned: int, ended: Iterable[Ended], booked: Mapping[str, int]
+    channel: ChannelNumber,
+    amount_sat: int,
+    returned: int,
+    ended: Iterable[Ended],
+    booked: Mapping[str, int],
+    lost_jobs: Collection[JobId],
 ) -> tuple[list[Finding], list[str]]:
     """Count what went back in one channel, of one amount, and of which the node does not say what it was."""
     ours: list[JobId] = []
@@ -118,7 +131,9 @@ def _counted(
             match htlc.end:
                 case HtlcEnd.RETURNED:
                     unsaid -= 1
-                case HtlcEnd.UNTOLD if one.counts(htlc) and not booked.get(one.job):
+                case HtlcEnd.UNTOLD if (
+                    one.counts(htlc) and not booked.get(one.job) and one.job not in lost_jobs
+                ):
                     ours.append(one.job)
                 case HtlcEnd.UNTOLD:
                     explained += 1

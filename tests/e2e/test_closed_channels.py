@@ -12,6 +12,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 from contract.lightning.closing_worlds import ClosingWorld, LndClosing, RemoteClosing, mined_until
+from databases import Look
 from e2e_broker import BrokerProcess
 from e2e_lnd_nodes import LndNodes
 from e2e_provider import HandBuyer
@@ -77,6 +78,15 @@ class Scene:
         opened.set()
         await buyer.until(job.id, JobStatus.SETTLED)
         return job, expiry
+
+    def forget_what_was_heard(self) -> None:
+        """Let the broker's database know nothing any more of how HTLCs ended."""
+        look = Look(self.world.broker.database)
+        guards = look.guards("htlc_check")
+        look.unguard("htlc_check")
+        look.change("DELETE FROM htlc_check")
+        look.guard("htlc_check", guards)
+        look.close()
 
     async def over(self) -> bool:
         found = await self.nodes.broker.closures()
@@ -192,6 +202,10 @@ async def test_what_a_payer_took_back_on_the_chain_of_a_settled_job_is_named_and
         await scene.nodes.kill("broker")
         await asyncio.to_thread(start_without_record, scene.nodes.network)
         assert (await scene.nodes.broker.allowance()).forgets_htlcs
+
+        # What the broker has heard once it does not forget.
+        assert (await scene.audit())[1]["breaches"] == [said]
+        scene.forget_what_was_heard()
 
         async def counted() -> bool:
             _, report = await scene.audit()

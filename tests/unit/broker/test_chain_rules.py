@@ -92,6 +92,14 @@ def test_what_was_booked_before_is_not_found_again_and_what_came_since_is() -> N
 # --- a node that keeps no record of single HTLCs ----------------------------------------------------------------
 
 
+def test_a_job_that_is_named_already_is_not_counted_again_by_a_node_that_has_lost_its_record() -> None:
+    named, other = job("job_a", htlc(HtlcEnd.UNTOLD)), job("job_b", htlc(HtlcEnd.UNTOLD))
+    judged = judge([named], [over(SAT)], {}, lost={JobId("job_a")})
+    assert (judged.findings, judged.doubts) == ((), ())
+    (found,) = judge([named, other], [over(SAT, SAT)], {}, lost={JobId("job_a")}).findings
+    assert found.text.endswith("which is job_b")
+
+
 def test_without_a_record_more_went_back_than_was_cancelled_and_the_one_settled_job_is_named() -> None:
     judged = judge(
         [job("job_a", htlc(HtlcEnd.UNTOLD)), canceled("job_b", HtlcEnd.UNTOLD)], [over(SAT, SAT)], {}
