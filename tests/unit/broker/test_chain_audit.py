@@ -224,8 +224,7 @@ class Undecided:
     told: bool = False
 
     async def closures(self) -> tuple[Closure, ...]:
-        found = await self.node.closures()
-        return found if self.told else (*found, Closure(point="that is being closed:0"))
+        return (*await self.node.closures(), Closure(point="that is being closed:0"))
 
     async def summary(self) -> NodeSummary:
         return await self.node.summary()
