@@ -42,10 +42,17 @@ class _Payments(BaseModel):
     payments: list[_Payment] = Field(default_factory=list[_Payment])
 
 
+class _InvoiceHtlc(BaseModel):
+    chan_id: str
+    htlc_index: str
+    state: str
+
+
 class _Invoice(BaseModel):
     r_hash: str
     state: str
     amt_paid_msat: int = 0
+    htlcs: list[_InvoiceHtlc] = Field(default_factory=list[_InvoiceHtlc])
 
 
 class _Invoices(BaseModel):
@@ -72,12 +79,32 @@ WORDS: dict[str, tuple[str, dict[str, str | int | bool]]] = {
 
 
 def keep_words(node: LightningNode, folder: Path) -> None:
-    """Write down what a node says of its channels, invoices and payments, with no preimage."""
+    """Write down what a node says of its channels, invoices, payments and ends of HTLCs, with no preimage."""
     for what, (path, params) in WORDS.items():
         with suppress(RegtestError):  # it is down: its log says why
             told = node.rest.get(path, _Words, params=params).model_dump()
             text = json.dumps(without_preimages(told), indent=1)
             (folder / f"{node.description.name}-{what}.json").write_text(text)
+    with suppress(RegtestError):
+        (folder / f"{node.description.name}-ends.json").write_text(json.dumps(_ends(node), indent=1))
+
+
+def _ends(node: LightningNode) -> list[JsonValue]:
+    """Return each HTLC that paid an invoice of the node: what the invoice says of it, and what the channel has done."""
+    found: list[JsonValue] = []
+    answer = node.rest.get("/v1/invoices", _Invoices, params={"num_max_invoices": MOST})
+    for invoice in answer.invoices:
+        for htlc in invoice.htlcs:
+            path = f"/v1/htlc-resolution/{htlc.chan_id}/{htlc.htlc_index}"
+            try:
+                end: JsonValue = node.rest.get(path, _Words).model_dump()
+            except RegtestError as error:
+                end = str(error)
+            payment_hash = base64.b64decode(invoice.r_hash).hex()
+            found.append(
+                {"payment_hash": payment_hash, "invoice": invoice.state, "htlc": htlc.state, "end": end}
+            )
+    return found
 
 
 def without_preimages(told: JsonValue) -> JsonValue:
