@@ -28,6 +28,7 @@ from lightwork_broker.lightning.simulated import SimulatedNetwork
 from lightwork_broker.lightning.simulated.api import simulated_router
 from lightwork_broker.lightning.simulated.wallets import SimulatedWallets
 from lightwork_broker.settings import BrokerSettings
+from lightwork_contracts.ids import JobId
 from lightwork_contracts.signed.keys import SecretKey
 
 ORIGIN = "http://127.0.0.1:8402"
@@ -157,7 +158,9 @@ async def test_what_does_not_hold_stops_payouts_and_says_so(tmp_path: Path, forg
         assert caught.value.code == "payouts_stopped"
         # Nothing is paid out, and nothing is lost: the buyer's money waits.
         world.go.set()
-        await until(lambda: _is_releasing(world), what="the payout is held back")
+        await until(lambda: _is_in(world, EscrowState.RELEASING), what="the payout is due")
+        (job,) = await _releasing(world)
+        assert (await world.rooms.escrows.drive(job)).state is EscrowState.RELEASING, "it is held back"
         assert await world.provider.balance_msat() == before
         world.rooms.gate.open()
         assert await asyncio.wait_for(hiring, 60) == "hi"
@@ -168,10 +171,9 @@ async def _is_in(world: World, state: EscrowState) -> bool:
         return bool(await store.unfinished(tx, state))
 
 
-async def _is_releasing(world: World) -> bool:
+async def _releasing(world: World) -> list[JobId]:
     async with world.rooms.database.read() as tx:
-        held = [await store.get(tx, one) for one in await store.unfinished(tx, EscrowState.RELEASING)]
-        return any(one is not None and one.retry_at > 0 for one in held)
+        return await store.unfinished(tx, EscrowState.RELEASING)
 
 
 async def test_payouts_go_on_by_themselves_when_the_books_hold_again(tmp_path: Path) -> None:
