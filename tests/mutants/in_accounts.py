@@ -224,4 +224,13 @@ IN_ACCOUNTS = (
         caught_by=f"{FORGOTTEN}::"
         "test_a_database_that_goes_back_under_a_running_broker_lets_nothing_be_withdrawn_a_second_time[sqlite]",
     ),
+    Mutation(
+        name="what the node has paid is left open while withdrawals are stopped",
+        file=SERVICE,
+        old="            await self._take_over(withdrawal)\n",
+        new="            pass\n",
+        breaks=("I30", "I38"),
+        caught_by=f"{FORGOTTEN}::"
+        "test_what_an_older_copy_had_still_to_pay_and_the_node_has_paid_is_booked_without_the_operator[sqlite]",
+    ),
 )

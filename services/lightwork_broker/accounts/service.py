@@ -303,6 +303,8 @@ class Accounts:
             # An older copy has it still to pay; since then it may have failed, and the balance be gone another way.
             is_stopped = await store.stopped(tx) is not None
             mine = not is_stopped and await store.take_call(tx, withdrawal, now=now)
+        if is_stopped:
+            await self._take_over(withdrawal)
         # Whoever comes after the commit too late must not call: somebody may have found that nobody did.
         if not mine or is_stale(by_clock=self._clock.now() - now, by_steady=self._watch.now() - begun):
             return
@@ -327,6 +329,12 @@ class Accounts:
             log.critical("withdrawal.permission_missing", withdrawal=withdrawal.id)
             return
         await self._record(withdrawal, seen)
+
+    async def _take_over(self, withdrawal: Withdrawal) -> None:
+        """Book what the node has paid already, though this database does not know that it was called."""
+        seen = await self._node.track(withdrawal.payment_hash)
+        if seen.status is PayoutStatus.SUCCEEDED:
+            await self._record(withdrawal, seen)
 
     async def _stop_if_database_went_back(self) -> None:
         """Stop withdrawals if the newest one that was called here is in the database no more.

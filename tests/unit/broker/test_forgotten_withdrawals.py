@@ -233,6 +233,32 @@ async def test_what_an_older_copy_had_still_to_pay_waits_for_the_operator_as_wel
     assert (await accounts.get(AGENT, first.id)).status is S.PAID
 
 
+async def test_what_an_older_copy_had_still_to_pay_and_the_node_has_paid_is_booked_without_the_operator(
+    world: WithdrawalWorld,
+) -> None:
+    world.gate.close("the books do not hold")
+    first = await world.start().withdraw(
+        AGENT, invoice=await world.invoice(sats(600)), max_fee_msat=sats(5), key=None
+    )
+    await world.settle_down()
+    await world.kill()
+    backup = Backup(world.place)
+    world.gate.open()
+    world.start()
+    await world.sweep()
+    assert [one.status for one in await world.withdrawals()] == [S.PAID]
+    await world.kill()
+    paid = await world.payee_has()
+    await world.database.go_back(backup)
+    async with world.database.write() as tx:
+        await store.stop(tx, reason="something else", unknown=[], now=world.clock.now())
+    accounts = world.start()
+    await world.sweep()
+    assert (await accounts.get(AGENT, first.id)).status is S.PAID
+    assert await world.payee_has() == paid
+    assert (await world.audit()).withdrawals_stopped is not None
+
+
 async def test_a_database_that_goes_back_under_a_running_broker_lets_nothing_be_withdrawn_a_second_time(
     world: WithdrawalWorld,
 ) -> None:
