@@ -63,17 +63,19 @@ class LndClosures:
             )
         except InvoiceNotFound:
             return ()
-        return tuple([await self._incoming_htlc(htlc) for htlc in found.htlcs])
+        # Asked first: what was over by then, and is not in the record, is not going to be.
+        over = await self._channels_that_are_over()
+        return tuple([await self._incoming_htlc(htlc, over) for htlc in found.htlcs])
 
-    async def _incoming_htlc(self, htlc: InvoiceHtlc) -> IncomingHtlc:
+    async def _incoming_htlc(self, htlc: InvoiceHtlc, over: frozenset[ChannelNumber]) -> IncomingHtlc:
         return IncomingHtlc(
             channel=htlc.chan_id,
             amount_msat=Msat(htlc.amt_msat),
             is_settled=htlc.state == HtlcStateNumber.SETTLED,
-            end=await self._end(htlc),
+            end=await self._end(htlc, is_over=htlc.chan_id in over),
         )
 
-    async def _end(self, htlc: InvoiceHtlc) -> HtlcEnd:
+    async def _end(self, htlc: InvoiceHtlc, *, is_over: bool) -> HtlcEnd:
         message = request(RequestName.HTLC_RESOLUTION, chan_id=htlc.chan_id, htlc_index=htlc.htlc_index)
         try:
             told = await self._connection.raw_call(
@@ -81,11 +83,7 @@ class LndClosures:
             )
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
-                return (
-                    HtlcEnd.UNTOLD
-                    if htlc.chan_id in await self._channels_that_are_over()
-                    else HtlcEnd.WAITING
-                )
+                return HtlcEnd.UNTOLD if is_over else HtlcEnd.WAITING
             if keeps_no_record(error):
                 return HtlcEnd.UNTOLD
             failure = translate(error)
