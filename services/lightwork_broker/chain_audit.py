@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from lightwork_broker.chain_rules import Ended, Finding, can_change, judge
 from lightwork_broker.db.engine import Database
 from lightwork_broker.escrow import htlc_store
 from lightwork_broker.escrow import store as escrows
 from lightwork_broker.escrow.machine import TERMINAL
-from lightwork_broker.escrow.store import Escrow
+from lightwork_broker.htlc_audit import HtlcTeller, ask_ends
 from lightwork_broker.ledger import store as ledger
 from lightwork_broker.ledger.rules import chain_posting
-from lightwork_broker.lightning.closures import Closure, Closures
+from lightwork_broker.lightning.closures import Closure
 from lightwork_broker.lightning.errors import PermissionMissing
-from lightwork_broker.lightning.ports import NodeSummary
 from lightwork_contracts.ids import JobId
 from lightwork_contracts.money import Msat
 
-AT_ONCE = 16
-"""Questions to the node at the same time."""
 BEFORE_BLOCKS = 1_008
 """How long after the expiry of an HTLC a commitment with it may still be mined: a week, for days of high fees."""
 AFTER_BLOCKS = 4_032
@@ -43,18 +38,10 @@ class OnChain:
     doubts: tuple[str, ...] = ()
 
 
-class ChainTeller(Closures, Protocol):
-    """What is asked of a node here."""
-
-    async def summary(self) -> NodeSummary:
-        """Return how far the node has come."""
-        ...
-
-
 class ChainAudit:
     """Compares again and again; what the node has said for good is not asked again while this lives."""
 
-    def __init__(self, database: Database, node: ChainTeller) -> None:
+    def __init__(self, database: Database, node: HtlcTeller) -> None:
         self._database = database
         self._node = node
         self._seen: frozenset[tuple[str, bool]] = frozenset()
@@ -91,7 +78,7 @@ class ChainAudit:
             booked = await ledger.booked_on_chain(tx)
             lost = {one.id for one in await htlc_store.lost(tx)}
         over = [one for one in found if one.state in TERMINAL]
-        asked = await self._ask([one for one in over if one.id not in self._known])
+        asked = await ask_ends(self._node, [one for one in over if one.id not in self._known])
         known = [self._known[one.id] for one in over if one.id in self._known]
         judged = judge([*known, *asked], todo, booked, lost=lost)
         self._known |= {one.job: one for one in asked if not can_change(one, closures)}
@@ -100,16 +87,6 @@ class ChainAudit:
                 one.point for one in todo if one.height is not None and one.height + AFTER_BLOCKS < height
             }
         return OnChain(limbo.limbo_msat, limbo.channels, judged.findings, judged.doubts)
-
-    async def _ask(self, escrows: Sequence[Escrow]) -> list[Ended]:
-        gate = asyncio.Semaphore(AT_ONCE)
-
-        async def one(escrow: Escrow) -> Ended:
-            async with gate:
-                htlcs = await self._node.incoming_htlcs(escrow.payment_hash)
-            return Ended(job=escrow.id, state=escrow.state, htlcs=htlcs)
-
-        return list(await asyncio.gather(*map(one, escrows)))
 
 
 def span_of(closure: Closure, *, height: int) -> tuple[int, int]:

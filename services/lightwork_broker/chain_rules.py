@@ -75,7 +75,11 @@ def judge(
     of one channel and amount are counted: when more went back than jobs of that amount were cancelled, one that the
     books call settled is among them. HTLCs without an output on the chain are not counted by anybody.
     """
-    findings = [found for one in ended if (found := _certain(one, booked.get(one.job, 0)))]
+    certain = (
+        finding_of(one.job, one.state, lost_msat=one.lost_msat, booked_msat=booked.get(one.job, 0))
+        for one in ended
+    )
+    findings = [one for one in certain if one is not None]
     doubts: list[str] = []
     for closure in closures:
         if closure.channel is None:
@@ -106,10 +110,6 @@ def finding_of(job: JobId, state: EscrowState, *, lost_msat: int, booked_msat: i
     else:
         text = f"{job} is {state}, but {-left} msat of it were claimed"
     return Finding(job, left, booked_msat, text)
-
-
-def _certain(one: Ended, booked_msat: int) -> Finding | None:
-    return finding_of(one.job, one.state, lost_msat=one.lost_msat, booked_msat=booked_msat)
 
 
 def _counted(

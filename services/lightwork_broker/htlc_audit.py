@@ -15,10 +15,11 @@ from lightwork_broker.chain_rules import Ended, Finding, finding_of
 from lightwork_broker.db.engine import Database
 from lightwork_broker.escrow import htlc_store
 from lightwork_broker.escrow.htlc_store import Lost, Over
+from lightwork_broker.escrow.store import Escrow
 from lightwork_broker.ledger import store as ledger
-from lightwork_broker.lightning.closures import HtlcEnd, IncomingHtlc
+from lightwork_broker.lightning.closures import Closures, HtlcEnd
 from lightwork_broker.lightning.ports import NodeSummary
-from lightwork_contracts.ids import JobId, PaymentHash
+from lightwork_contracts.ids import JobId
 
 AT_ONCE = 16
 """Questions to the node at the same time."""
@@ -28,15 +29,11 @@ KEPT_AT_ONCE = 200
 """Jobs in one transaction."""
 
 
-class HtlcTeller(Protocol):
-    """What is asked of a node here."""
+class HtlcTeller(Closures, Protocol):
+    """What is asked of a node about HTLCs."""
 
     async def summary(self) -> NodeSummary:
         """Return how far the node has come."""
-        ...
-
-    async def incoming_htlcs(self, payment_hash: PaymentHash) -> tuple[IncomingHtlc, ...]:
-        """Return what became of the HTLCs of our invoice."""
         ...
 
 
@@ -52,7 +49,7 @@ async def check_htlcs(database: Database, node: HtlcTeller, *, now: float | None
     height = (await node.summary()).block_height
     async with database.scan() as tx:
         todo = await htlc_store.unchecked(tx, lowest=height - LATE_BLOCKS)
-    checked = [one for one in await _ask(node, todo) if not _waits(one)]
+    checked = [one for one in await ask_ends(node, todo) if not _waits(one)]
     if now is not None:
         await _keep(database, {one.job: one.lost_msat for one in checked}, now=now)
     async with database.scan() as tx:
@@ -71,10 +68,15 @@ def merged(*groups: Sequence[Finding]) -> tuple[Finding, ...]:
     return tuple({one.subject: one for group in groups for one in group}.values())
 
 
-async def _ask(node: HtlcTeller, jobs: Sequence[Over]) -> list[Ended]:
+async def ask_ends(node: Closures, jobs: Sequence[Escrow | Over]) -> list[Ended]:
+    """Ask what became of the HTLCs of these jobs, of many at the same time.
+
+    Raises:
+        LightningError: the node gave no answer to one of them, so nothing is known.
+    """
     gate = asyncio.Semaphore(AT_ONCE)
 
-    async def one(job: Over) -> Ended:
+    async def one(job: Escrow | Over) -> Ended:
         async with gate:
             htlcs = await node.incoming_htlcs(job.payment_hash)
         return Ended(job=job.id, state=job.state, htlcs=htlcs)

@@ -98,4 +98,13 @@ IN_CLOSURES = (
         caught_by=f"{ENDED}::"
         "test_what_is_acknowledged_of_it_is_booked_as_a_loss_once_and_payouts_go_on[sqlite]",
     ),
+    Mutation(
+        name="a channel that is over a moment after it was asked about counts as over then",
+        file=f"{BROKER}/lightning/lnd_closures.py",
+        old="HtlcEnd.UNTOLD if is_over else",
+        new="HtlcEnd.UNTOLD if htlc.chan_id in await self._channels_that_are_over() else",
+        breaks=("I10", "I28"),
+        caught_by="tests/unit/lightning/test_lnd_closures.py::"
+        "test_an_htlc_whose_channel_is_over_a_moment_after_it_was_asked_about_is_asked_about_again",
+    ),
 )

@@ -173,7 +173,7 @@ IN_PAYOUT = (
         name="the attempt is read again after its intent, and may be another broker's by then",
         file=PAYOUT,
         old="    begun = replace(escrow, state=EscrowState.FORWARDING, attempts=attempt, unknown_since=None)\n",
-        new="    begun = await recorder.get(escrow.id)  # type: ignore[attr-defined]\n",
+        new="    begun = await recorder.get(escrow.id)\n",
         breaks=("I14", "I29"),
         caught_by=f"{PAYING}::test_a_broker_whose_attempt_was_taken_over_at_once_does_not_end_it[sqlite]",
     ),

@@ -305,6 +305,7 @@ class Accounts:
             mine = not is_stopped and await store.take_call(tx, withdrawal, now=now)
         if is_stopped:
             await self._take_over(withdrawal)
+            return
         # Whoever comes after the commit too late must not call: somebody may have found that nobody did.
         if not mine or is_stale(by_clock=self._clock.now() - now, by_steady=self._watch.now() - begun):
             return

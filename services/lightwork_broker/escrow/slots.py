@@ -14,6 +14,12 @@ from lightwork_broker.lightning.ports import ChannelSlots, NodeId, WaitingHtlc
 from lightwork_contracts.ids import PaymentHash
 from lightwork_contracts.money import Msat
 
+UNPAID_SECONDS = 60.0
+"""How long a place is kept for who was promised one and has not paid.
+
+Keys cost nothing: with many of them one who pays for nothing could keep every place for good.
+"""
+
 
 def have_room(channels: Iterable[ChannelSlots], *, most: int, promised: int) -> bool:
     """Tell whether another payment may come in, with at most `most` held in each channel and `promised` on their way.

@@ -11,7 +11,7 @@ from lightwork_broker.escrow import store
 from lightwork_broker.escrow.ceiling import require_below_ceiling
 from lightwork_broker.escrow.credit import CreditPreimages
 from lightwork_broker.escrow.service import EscrowService
-from lightwork_broker.escrow.slots import have_room, have_room_for
+from lightwork_broker.escrow.slots import UNPAID_SECONDS, have_room, have_room_for
 from lightwork_broker.escrow.wrap import (
     Limits,
     check_invoice,
@@ -40,10 +40,6 @@ from lightwork_contracts.wire.problems import ProblemCode
 
 SYNC_SECONDS = 5
 SYNC_POLL_SECONDS = 0.2
-PROMISED_SECONDS = 60.0
-"""How long a slot is kept for who was promised one and has not paid: with many keys, which cost nothing, one could keep
-them all.
-"""
 ESTIMATE_SECONDS = 10
 """How long a route estimate for one destination and amount is used again."""
 
@@ -97,7 +93,7 @@ class EscrowUnderwriter:
         if channels is None:
             return
         async with self._database.read() as tx:
-            promised = await store.promised(tx, since=self._clock.now() - PROMISED_SECONDS)
+            promised = await store.promised(tx, since=self._clock.now() - UNPAID_SECONDS)
         if not have_room(channels, most=self._limits.held_htlcs_of_channel, promised=promised):
             raise TooManyJobs(
                 "the channels of the broker's node hold as many payments as they can",

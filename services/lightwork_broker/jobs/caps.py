@@ -9,13 +9,11 @@ import structlog
 from lightwork_broker.db.engine import Transaction
 from lightwork_broker.errors import TooManyJobs
 from lightwork_broker.escrow.service import EscrowService
+from lightwork_broker.escrow.slots import UNPAID_SECONDS
 from lightwork_broker.jobs import store
 from lightwork_contracts.ids import Pubkey
 
 log = structlog.stdlib.get_logger()
-
-UNPAID_SECONDS = 60.0
-"""How long a job that nobody has paid is kept although others wait for its place."""
 
 
 @dataclass(frozen=True, slots=True)

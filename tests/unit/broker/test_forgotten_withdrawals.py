@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from databases import Backup, Template
-from withdrawal_world import AGENT, OWED, CountedDatabase, WithdrawalWorld, open_withdrawals
+from withdrawal_world import AGENT, OWED, WithdrawalWorld, open_withdrawals
 
 from lightwork_broker import watchdog
 from lightwork_broker.accounts import store
@@ -20,6 +20,7 @@ from lightwork_broker.lightning.errors import LightningUnavailable
 from lightwork_broker.lightning.ports import PayoutStatus
 from lightwork_broker.lightning.simulated import Fault
 from lightwork_contracts.bolt11 import read_invoice
+from lightwork_contracts.ids import WithdrawalId
 from lightwork_contracts.money import Msat, sats
 from lightwork_contracts.wire.accounts import WithdrawalStatus as S
 
@@ -67,10 +68,20 @@ async def _older_copy(world: WithdrawalWorld) -> None:
     owed = await world.owed()
     backup = Backup(world.place)
     await _withdraw(world)
-    await world.database.close()
-    backup.restore()
-    world.database = CountedDatabase(world.place)
+    await world.database.go_back(backup)
     assert await world.owed() == owed, "it is owed again"
+
+
+async def _copy_with_one_to_pay(world: WithdrawalWorld) -> tuple[WithdrawalId, Backup]:
+    """Ask for a withdrawal while nothing is paid out, so nobody has called yet when the copy is made."""
+    world.gate.close("the books do not hold")
+    asked = await world.start().withdraw(
+        AGENT, invoice=await world.invoice(sats(600)), max_fee_msat=sats(5), key=None
+    )
+    await world.settle_down()
+    await world.kill()
+    world.gate.open()
+    return asked.id, Backup(world.place)
 
 
 async def test_with_an_older_copy_nothing_is_withdrawn_a_second_time_until_the_operator_has_looked(
@@ -126,9 +137,7 @@ async def test_a_payment_under_way_that_the_database_does_not_know_counts_too(wo
     await accounts.withdraw(AGENT, invoice=await world.invoice(sats(9)), max_fee_msat=sats(5), key=None)
     await world.settle_down()
     await world.kill()
-    await world.database.close()
-    backup.restore()
-    world.database = CountedDatabase(world.place)
+    await world.database.go_back(backup)
     assert await _look(world) is not None
     world.network.flow("router")
 
@@ -199,16 +208,8 @@ async def test_a_node_that_gives_no_answer_says_nothing_of_what_was_paid(world: 
 async def test_what_an_older_copy_had_still_to_pay_waits_for_the_operator_as_well(
     world: WithdrawalWorld,
 ) -> None:
-    # Asked for while nothing was paid out, so nobody has called yet when the copy is made.
-    world.gate.close("the books do not hold")
-    first = await world.start().withdraw(
-        AGENT, invoice=await world.invoice(sats(600)), max_fee_msat=sats(5), key=None
-    )
-    await world.settle_down()
-    await world.kill()
-    backup = Backup(world.place)
+    first, backup = await _copy_with_one_to_pay(world)
     # Since then it has failed for good, and what was owed again was taken by another one.
-    world.gate.open()
     world.network.stop("payee")
     world.start()
     await world.sweep()
@@ -220,30 +221,21 @@ async def test_what_an_older_copy_had_still_to_pay_waits_for_the_operator_as_wel
     world.network.start("payee")
     await _withdraw(world, sats(600))
     paid = await world.payee_has()
-    await world.database.close()
-    backup.restore()
-    world.database = CountedDatabase(world.place)
+    await world.database.go_back(backup)
     assert await _look(world) is not None
     accounts = world.start()
     await world.sweep()
     assert await world.payee_has() == paid
-    assert (await accounts.get(AGENT, first.id)).status is S.PAYING
+    assert (await accounts.get(AGENT, first)).status is S.PAYING
     await watchdog.acknowledge(world.database, now=world.clock.now())
     await world.sweep()
-    assert (await accounts.get(AGENT, first.id)).status is S.PAID
+    assert (await accounts.get(AGENT, first)).status is S.PAID
 
 
 async def test_what_an_older_copy_had_still_to_pay_and_the_node_has_paid_is_booked_without_the_operator(
     world: WithdrawalWorld,
 ) -> None:
-    world.gate.close("the books do not hold")
-    first = await world.start().withdraw(
-        AGENT, invoice=await world.invoice(sats(600)), max_fee_msat=sats(5), key=None
-    )
-    await world.settle_down()
-    await world.kill()
-    backup = Backup(world.place)
-    world.gate.open()
+    first, backup = await _copy_with_one_to_pay(world)
     world.start()
     await world.sweep()
     assert [one.status for one in await world.withdrawals()] == [S.PAID]
@@ -254,7 +246,7 @@ async def test_what_an_older_copy_had_still_to_pay_and_the_node_has_paid_is_book
         await store.stop(tx, reason="something else", unknown=[], now=world.clock.now())
     accounts = world.start()
     await world.sweep()
-    assert (await accounts.get(AGENT, first.id)).status is S.PAID
+    assert (await accounts.get(AGENT, first)).status is S.PAID
     assert await world.payee_has() == paid
     assert (await world.audit()).withdrawals_stopped is not None
 

@@ -11,7 +11,8 @@ from escrow_story import BUYER, PROVIDER, Op, Story, open_story
 from escrow_world import LIMITS
 
 from lightwork_broker.errors import TooManyJobs
-from lightwork_broker.jobs.caps import UNPAID_SECONDS, Caps
+from lightwork_broker.escrow.slots import UNPAID_SECONDS
+from lightwork_broker.jobs.caps import Caps
 from lightwork_broker.jobs.service import Jobs
 from lightwork_broker.signals import Signals
 from lightwork_contracts.status import Acceptance
