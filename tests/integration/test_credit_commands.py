@@ -7,12 +7,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx2
+from databases import Look
 from e2e_broker import free_port
 from e2e_waiting import until
 
@@ -61,33 +63,69 @@ async def command(env: dict[str, str], *arguments: str) -> tuple[int, Any]:
     return done.returncode, json.loads(done.stdout)
 
 
-async def test_a_provider_without_a_wallet_earns_and_takes_what_it_is_owed(tmp_path: Path) -> None:
+@dataclass
+class Shop:
+    """A broker and a provider that sells on credit, in processes of their own."""
+
+    folder: Path
+    url: str
+    seller: dict[str, str]
+    buyer: dict[str, str]
+
+    async def sell(self) -> None:
+        """Sell a job for 100 sats, and wait until they are owed."""
+        owed = (await _balance(self.seller))["balance_msat"] + 100_000
+        hire = ("hire", "shout", "--text", "hi", "--max", "200")
+        code, job = await command(self.buyer, *hire, "--credit")
+        assert code == 0
+        assert job["result"] == "HI"
+
+        async def is_owed() -> bool:
+            return (await _balance(self.seller))["balance_msat"] == owed
+
+        await until(is_owed, what="the price is owed")
+
+    @property
+    def taking(self) -> dict[str, str]:
+        """The seller, with a wallet to take what it is owed."""
+        return party(self.folder, "seller", broker=self.url, wallet="sellers")
+
+    async def health(self) -> int:
+        async with httpx2.AsyncClient(trust_env=False) as client:
+            return (await client.get(f"{self.url}/v1/health")).status_code
+
+    def forge(self, sql: str) -> None:
+        look = Look(str(self.folder / "data" / "broker.sqlite"))
+        look.unguard("escrow")
+        look.change(sql)
+        look.close()
+
+
+@asynccontextmanager
+async def open_shop(folder: Path) -> AsyncGenerator[Shop]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    agent = tmp_path / "shouter.py"
+    agent = folder / "shouter.py"
     agent.write_text(AGENT)
-    operator = party(tmp_path, "operator", broker=url)
-    seller = party(tmp_path, "seller", broker=url)
-    buyer = party(tmp_path, "buyer", broker=url, wallet="buyer")
+    own = {"LIGHTWORK_BROKER_DATA_DIR": str(folder / "data"), "LIGHTWORK_BROKER_WATCHDOG_SECONDS": "1"}
+    operator = party(folder, "operator", broker=url) | own
+    seller = party(folder, "seller", broker=url)
     arguments = ["broker", "run", "--network", "simulated", "--port", str(port)]
-    with child(arguments, operator, tmp_path / "broker.log"):
+    with child(arguments, operator, folder / "broker.log"):
         await until(lambda: _is_listed(url, at_least=0), what="the broker answers", seconds=60)
-        with child(["run", "--credit", str(agent)], seller, tmp_path / "agent.log"):
+        with child(["run", "--credit", str(agent)], seller, folder / "agent.log"):
             await until(lambda: _is_listed(url, at_least=1), what="the task is listed", seconds=60)
-            hire = ("hire", "shout", "--text", "hi", "--max", "200")
-            code, refused = await command(buyer, *hire)
-            assert code == 7
-            assert refused["error"]["code"] == "mode_not_allowed"
-            code, job = await command(buyer, *hire, "--credit")
-            assert code == 0
-            assert job["result"] == "HI"
+            yield Shop(folder, url, seller, party(folder, "buyer", broker=url, wallet="buyer"))
 
-        async def owed() -> bool:
-            return (await _balance(seller))["balance_msat"] == 100_000
 
-        await until(owed, what="the price is owed")
+async def test_a_provider_without_a_wallet_earns_and_takes_what_it_is_owed(tmp_path: Path) -> None:
+    async with open_shop(tmp_path) as shop:
+        code, refused = await command(shop.buyer, "hire", "shout", "--text", "hi", "--max", "200")
+        assert code == 7
+        assert refused["error"]["code"] == "mode_not_allowed"
+        await shop.sell()
+        seller, taking = shop.seller, shop.taking
         assert (await command(seller, "withdraw", "--amount", "10"))[0] == 2, "this profile has no wallet"
-        taking = party(tmp_path, "seller", broker=url, wallet="sellers")
         code, withdrawal = await command(taking, "withdraw", "--amount", "90", "--max-fee", "5")
         assert code == 0
         assert (withdrawal["status"], withdrawal["amount_msat"]) == ("paid", 90_000)
@@ -96,6 +134,33 @@ async def test_a_provider_without_a_wallet_earns_and_takes_what_it_is_owed(tmp_p
         assert code == 7
         assert too_much["error"]["code"] == "balance_too_low"
         assert (await _balance(seller))["balance_msat"] == 10_000
+
+
+async def test_who_withdraws_while_payouts_are_stopped_is_told_at_once_what_it_waits_for_and_is_paid_later(
+    tmp_path: Path,
+) -> None:
+    async with open_shop(tmp_path) as shop:
+        await shop.sell()
+        await asyncio.to_thread(shop.forge, "UPDATE escrow SET accepted_msat = accepted_msat + 1")
+
+        async def is_stopped() -> bool:
+            return await shop.health() == 503
+
+        await until(is_stopped, what="the watchdog has stopped payouts", seconds=60)
+        code, waiting = await command(shop.taking, "withdraw", "--amount", "90", "--max-fee", "5")
+        assert code == 4
+        assert waiting["error"]["code"] == "withdrawal_unknown"
+        assert "until its operator has looked at its books" in waiting["error"]["message"]
+        assert (await _balance(shop.seller))["withdrawing_msat"] == 95_000
+        await asyncio.to_thread(shop.forge, "UPDATE escrow SET accepted_msat = accepted_msat - 1")
+
+        async def is_sound() -> bool:
+            return not await is_stopped()
+
+        await until(is_sound, what="payouts go on", seconds=60)
+        show = waiting["error"]["hint"].split()[1:]
+        code, paid = await command(shop.taking, *show)
+        assert (code, paid["status"]) == (0, "paid")
 
 
 async def _balance(env: dict[str, str]) -> dict[str, Any]:

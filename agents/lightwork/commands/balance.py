@@ -127,7 +127,7 @@ async def _follow(api: Broker, view: WithdrawalView) -> WithdrawalView:
         WithdrawalUnknown: there is no end yet; the money stays reserved.
     """
     for _ in range(LOOKS):
-        if view.status is not WithdrawalStatus.PAYING:
+        if view.status is not WithdrawalStatus.PAYING or view.waits_for_operator:
             break
         view = await api.withdrawal(view.id, wait_seconds=WAIT_SECONDS)
     match view.status:
@@ -135,6 +135,12 @@ async def _follow(api: Broker, view: WithdrawalView) -> WithdrawalView:
             return view
         case WithdrawalStatus.FAILED:
             raise WithdrawalFailed(f"{view.id} failed: {view.error_code}; the money is in the balance again")
+        case WithdrawalStatus.PAYING if view.waits_for_operator:
+            raise WithdrawalUnknown(
+                f"{view.id} has not begun: this broker pays nothing out until its operator has looked at its books; "
+                "the money stays reserved",
+                hint=f"lightwork withdraw --show {view.id}",
+            )
         case WithdrawalStatus.PAYING:
             raise WithdrawalUnknown(
                 f"{view.id} is still being paid; the money stays reserved until the node says what became of it",

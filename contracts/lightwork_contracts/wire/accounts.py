@@ -61,6 +61,11 @@ class WithdrawalView(Answer):
     unknown_since: UnixTime | None = Field(
         default=None, description="since when its outcome is not known; the money stays reserved"
     )
+    waits_for_operator: bool = Field(
+        default=False,
+        description="nobody has asked the node to pay it, and this broker asks for nothing until its operator has "
+        "looked at its books; the money stays reserved",
+    )
     created_at: UnixTime
     updated_at: UnixTime
 

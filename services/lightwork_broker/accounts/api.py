@@ -80,10 +80,9 @@ async def withdraw(
 
     No answer is no failure: the money stays reserved until the node says for good what became of it.
     """
-    made = await _accounts(request).withdraw(
-        caller, invoice=body.invoice, max_fee_msat=body.max_fee_msat, key=key
-    )
-    return withdrawal_view(made)
+    accounts = _accounts(request)
+    made = await accounts.withdraw(caller, invoice=body.invoice, max_fee_msat=body.max_fee_msat, key=key)
+    return withdrawal_view(made, is_stopped=await accounts.is_stopped())
 
 
 @router.get("/v1/withdrawals", summary="List your withdrawals", responses=documented(*SIGNED))
@@ -94,9 +93,12 @@ async def mine(
     cursor: Annotated[str | None, Query(max_length=64)] = None,
 ) -> WithdrawalPage:
     """Newest first."""
-    found = await _accounts(request).mine(caller, before=cursor, limit=limit + 1)
+    accounts = _accounts(request)
+    found = await accounts.mine(caller, before=cursor, limit=limit + 1)
     more = found[limit - 1].id if len(found) > limit else None
-    return WithdrawalPage(withdrawals=tuple(withdrawal_view(one) for one in found[:limit]), next_cursor=more)
+    is_stopped = await accounts.is_stopped()
+    shown = (withdrawal_view(one, is_stopped=is_stopped) for one in found[:limit])
+    return WithdrawalPage(withdrawals=tuple(shown), next_cursor=more)
 
 
 @router.get(
@@ -111,4 +113,6 @@ async def read(
     wait_seconds: Annotated[float, Query(ge=0, le=60)] = 0,
 ) -> WithdrawalView:
     """`unknown_since` says that the node has not told the outcome; the money stays reserved."""
-    return withdrawal_view(await _accounts(request).get(caller, withdrawal_id, wait_seconds=wait_seconds))
+    accounts = _accounts(request)
+    found = await accounts.get(caller, withdrawal_id, wait_seconds=wait_seconds)
+    return withdrawal_view(found, is_stopped=await accounts.is_stopped())

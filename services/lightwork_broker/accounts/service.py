@@ -233,6 +233,13 @@ class Accounts:
         async with self._database.read() as tx:
             return await store.of_agent(tx, agent, before=before, limit=limit)
 
+    async def is_stopped(self) -> bool:
+        """Tell whether this broker asks the node for no further payment of a withdrawal."""
+        if self._gate.is_closed:
+            return True
+        async with self._database.read() as tx:
+            return await store.stopped(tx) is not None
+
     # --- doing it ---------------------------------------------------------------------------------------
 
     def schedule(self, withdrawal_id: WithdrawalId) -> None:
@@ -444,8 +451,9 @@ def _repeated(known: Withdrawal, *, invoice: str, max_fee_msat: Msat) -> Withdra
     return known
 
 
-def withdrawal_view(withdrawal: Withdrawal) -> WithdrawalView:
-    """Return a withdrawal as its agent may see it."""
+def withdrawal_view(withdrawal: Withdrawal, *, is_stopped: bool) -> WithdrawalView:
+    """Return a withdrawal as its agent may see it, of a broker that may have stopped withdrawals."""
+    is_begun = withdrawal.called_at is not None
     return WithdrawalView(
         id=withdrawal.id,
         status=withdrawal.status,
@@ -456,6 +464,7 @@ def withdrawal_view(withdrawal: Withdrawal) -> WithdrawalView:
         preimage=None if withdrawal.preimage is None else withdrawal.preimage.hex(),
         error_code=withdrawal.failure,
         unknown_since=withdrawal.unknown_since,
+        waits_for_operator=is_stopped and withdrawal.status is WithdrawalStatus.PAYING and not is_begun,
         created_at=int(withdrawal.created_at),
         updated_at=int(withdrawal.updated_at),
     )

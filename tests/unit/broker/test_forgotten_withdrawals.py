@@ -227,6 +227,7 @@ async def test_what_an_older_copy_had_still_to_pay_waits_for_the_operator_as_wel
     await world.sweep()
     assert await world.payee_has() == paid
     assert (await accounts.get(AGENT, first)).status is S.PAYING
+    assert await accounts.is_stopped()
     await watchdog.acknowledge(world.database, now=world.clock.now())
     await world.sweep()
     assert (await accounts.get(AGENT, first)).status is S.PAID

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from databases import Template
@@ -14,6 +15,7 @@ from withdrawal_world import AGENT, OWED, STRANGER, WithdrawalWorld, open_withdr
 from lightwork_broker.accounts import store
 from lightwork_broker.accounts.machine import TRANSITIONS, WithdrawalEvent, after
 from lightwork_broker.accounts.service import withdrawal_view
+from lightwork_broker.accounts.store import Withdrawal
 from lightwork_broker.errors import (
     BalanceTooLow,
     BrokerError,
@@ -27,6 +29,7 @@ from lightwork_broker.errors import (
 from lightwork_broker.ledger import store as ledger
 from lightwork_broker.lightning.simulated import Fault
 from lightwork_contracts.bolt11 import read_invoice
+from lightwork_contracts.ids import PaymentHash, WithdrawalId
 from lightwork_contracts.money import Msat, sats
 from lightwork_contracts.wire.accounts import WithdrawalStatus
 
@@ -50,6 +53,34 @@ async def _ask(
     return (await world.accounts[0].get(AGENT, made.id)).status
 
 
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        ({}, True),
+        ({"called_at": 2.0}, False),  # the node was asked, and may say at any time what became of it
+        ({"status": S.PAID, "called_at": 2.0}, False),
+        ({"status": S.FAILED}, False),
+    ],
+)
+def test_an_agent_is_told_when_its_withdrawal_waits_for_the_operator(
+    made: dict[str, Any], told: bool
+) -> None:
+    waiting = Withdrawal(
+        id=WithdrawalId("wdr_1"),
+        agent=AGENT,
+        status=S.PAYING,
+        payment_hash=PaymentHash("ab" * 32),
+        invoice="lnbcrt1",
+        amount_msat=sats(1),
+        max_fee_msat=sats(1),
+        created_at=1.0,
+        updated_at=1.0,
+    )
+    one = replace(waiting, **made)
+    assert withdrawal_view(one, is_stopped=True).waits_for_operator is told
+    assert not withdrawal_view(one, is_stopped=False).waits_for_operator
+
+
 EDGES = {(S.PAYING, E.SUCCEEDED): S.PAID, (S.PAYING, E.FAILED): S.FAILED}
 
 
@@ -69,7 +100,7 @@ async def test_amount_and_fee_leave_the_balance_and_what_was_not_needed_stays(wo
     assert await world.owed() == OWED - sats(100) - FEE
     assert await world.node_spent() == await world.ledger_spent() == sats(100) + FEE
     (done,) = await world.withdrawals()
-    view = withdrawal_view(done)
+    view = withdrawal_view(done, is_stopped=False)
     assert (view.fee_paid_msat, view.error_code) == (FEE, None)
     assert view.preimage is not None
     assert view.preimage not in repr(done)
@@ -351,7 +382,9 @@ async def test_a_closed_gate_holds_a_withdrawal_back_and_an_open_one_lets_it_go_
     assert await _ask(world, await world.invoice(sats(10))) is S.PAYING
     await world.sweep()
     assert (await world.payee_has(), await world.owed()) == (0, OWED - sats(12))
+    assert await world.accounts[0].is_stopped()
     world.gate.open()
+    assert not await world.accounts[0].is_stopped()
     await world.sweep()
     assert [w.status for w in await world.withdrawals()] == [S.PAID]
     assert await world.payee_has() == sats(10)
