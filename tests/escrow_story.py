@@ -111,6 +111,12 @@ class Story:
         found = self.books.rows("SELECT * FROM job ORDER BY id")
         return found[index % len(found)] if found else None
 
+    def hired(self, index: int = 0) -> dict[str, Any]:
+        """Return the row of a job that must be there."""
+        job = self.job(index)
+        assert job is not None
+        return job
+
     # --- playing ----------------------------------------------------------------------------------------
 
     async def play(self, op: Op) -> list[str]:
@@ -126,6 +132,11 @@ class Story:
         for row in self.books.rows("SELECT state FROM escrow"):
             self.reached.add(row["state"])
         return [*self.auditor.check(), *self.world.surprises]
+
+    async def play_all(self, *script: Op) -> None:
+        """Play one operation after the other, none of which may breach anything."""
+        for op in script:
+            assert await self.play(op) == [], op
 
     async def _do(self, op: Op) -> None:
         world, node = self.world, self.world.node

@@ -41,21 +41,10 @@ async def _hire(story: Story, acceptance: Acceptance = Acceptance.AUTO) -> None:
     await story.world.calm()
 
 
-async def _play(story: Story, *script: Op) -> None:
-    for op in script:
-        assert await story.play(op) == [], op
-
-
 async def _until_working(story: Story) -> None:
     await _hire(story)
-    await _play(story, Op("pay"), Op("lease"))
-    assert _job(story)["status"] == "working"
-
-
-def _job(story: Story) -> dict[str, Any]:
-    job = story.job(0)
-    assert job is not None
-    return job
+    await story.play_all(Op("pay"), Op("lease"))
+    assert story.hired()["status"] == "working"
 
 
 def _escrow(story: Story) -> dict[str, Any]:
@@ -73,8 +62,8 @@ def _owed(story: Story) -> int:
 async def test_a_delivered_job_is_settled_and_owed_to_its_provider_to_the_msat(story: Story) -> None:
     await _until_working(story)
     assert _owed(story) == 0
-    await _play(story, Op("deliver"))
-    assert (_job(story)["status"], _escrow(story)["state"]) == ("settled", "settled")
+    await story.play_all(Op("deliver"))
+    assert (story.hired()["status"], _escrow(story)["state"]) == ("settled", "settled")
     assert _owed(story) == PRICE
     assert story.world.node.balances["buyer"] == -TOTAL
     assert story.world.node.balances["provider"] == 0
@@ -91,8 +80,8 @@ async def test_a_delivered_job_is_settled_and_owed_to_its_provider_to_the_msat(s
 @pytest.mark.parametrize("op", ["fail", "cancel"])
 async def test_a_job_that_is_not_delivered_is_given_back_and_nobody_is_owed(story: Story, op: str) -> None:
     await _hire(story)
-    await _play(story, Op("pay"), *([Op("lease")] if op == "fail" else []), Op(op))
-    assert _job(story)["status"] == "refunded"
+    await story.play_all(Op("pay"), *([Op("lease")] if op == "fail" else []), Op(op))
+    assert story.hired()["status"] == "refunded"
     assert _owed(story) == 0
     assert not any(story.world.node.balances.values())
 
@@ -105,7 +94,7 @@ async def test_a_settlement_whose_answer_never_came_credits_the_provider_once(
 ) -> None:
     await _until_working(story)
     story.world.node.faults = [("settle", fault)]
-    await _play(story, Op("deliver"))
+    await story.play_all(Op("deliver"))
     assert _owed(story) == 0
     assert await story.heal(diligent=True) == []
     assert _escrow(story)["state"] == "settled"
@@ -115,7 +104,7 @@ async def test_a_settlement_whose_answer_never_came_credits_the_provider_once(
 async def test_two_brokers_that_settle_at_once_credit_once(story: Story) -> None:
     await _until_working(story)
     story.world.node.faults = [("settle", Fault.SLOW_BEFORE), ("settle", Fault.SLOW_AFTER)]
-    await _play(story, Op("deliver", broker=0), Op("sweep", broker=1), Op("sweep", broker=0))
+    await story.play_all(Op("deliver", broker=0), Op("sweep", broker=1), Op("sweep", broker=0))
     assert await story.heal(diligent=True) == []
     assert _owed(story) == PRICE
 
@@ -126,7 +115,7 @@ async def test_an_htlc_that_went_back_before_the_settlement_leaves_nobody_owed_a
     await _until_working(story)
     node = story.world.node
     node.faults = [("settle", Fault.LOST_BEFORE)]
-    await _play(story, Op("deliver"))
+    await story.play_all(Op("deliver"))
     assert _escrow(story)["state"] == "settling"
     hold = next(iter(node.holds.values()))
     node.down = True
@@ -134,8 +123,8 @@ async def test_an_htlc_that_went_back_before_the_settlement_leaves_nobody_owed_a
     while not hold.state.is_final:
         node.mine()
     node.down = False
-    await _play(story, Op("sweep"), Op("sweep"))
-    assert (_job(story)["status"], _escrow(story)["state"]) == ("refunded", "returned")
+    await story.play_all(Op("sweep"), Op("sweep"))
+    assert (story.hired()["status"], _escrow(story)["state"]) == ("refunded", "returned")
     assert _owed(story) == 0
     assert node.balances["buyer"] == 0
 
@@ -149,7 +138,7 @@ async def test_what_the_node_has_settled_is_owed_although_an_older_database_woul
         await world.stop(index)
     older = Backup(world.place)
     await world.start(0)
-    await _play(story, Op("deliver"))
+    await story.play_all(Op("deliver"))
     assert _owed(story) == PRICE
     await world.stop(0)
     story.books.close()
@@ -164,7 +153,7 @@ async def test_what_the_node_has_settled_is_owed_although_an_older_database_woul
     await world.calm()
     await broker.reconciler.sweep()
     await world.calm()
-    assert (_job(story)["status"], _escrow(story)["state"]) == ("settled", "settled")
+    assert (story.hired()["status"], _escrow(story)["state"]) == ("settled", "settled")
     assert _owed(story) == PRICE
     assert world.node.balances["buyer"] == -TOTAL
 
@@ -205,11 +194,11 @@ async def test_the_ceiling_counts_what_is_owed_and_what_is_under_way(story: Stor
     await broker.jobs.hire(
         BUYER, await story.world.add_quote(broker, acceptance=Acceptance.AUTO, mode=PaymentMode.ESCROW)
     )
-    await _play(story, Op("pay", 0), Op("lease", 0), Op("deliver", 0))
+    await story.play_all(Op("pay", 0), Op("lease", 0), Op("deliver", 0))
     assert _owed(story) == PRICE
     with pytest.raises(CreditCeiling):
         await broker.jobs.hire(BUYER, third)
-    await _play(story, Op("cancel", 1))
+    await story.play_all(Op("cancel", 1))
     assert (await broker.jobs.hire(BUYER, third)).status.value == "open"
 
 
@@ -217,7 +206,7 @@ async def test_no_row_holds_a_preimage_of_ours_before_the_settlement(story: Stor
     await _until_working(story)
     secret = PREIMAGES.preimage_for(_escrow(story)["credit_seed"]).hex()
     assert secret not in _everything(story)
-    await _play(story, Op("deliver"))
+    await story.play_all(Op("deliver"))
     assert secret in _everything(story)
 
 

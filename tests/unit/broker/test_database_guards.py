@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from itertools import product
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from databases import Look, Template
-from escrow_story import Op, Story, open_story
+from escrow_story import Op, Story
 from machine_edges import EDGES_OF_MODE, JOB_EDGES
 from withdrawal_world import AGENT, open_withdrawals
 
@@ -26,12 +25,6 @@ ESCROW_STEPS = {
     mode: {(before, after) for (before, _), after in edges.items()} for mode, edges in EDGES_OF_MODE.items()
 }
 WITHDRAWAL_STEPS = {(before.value, after.value) for (before, _), after in WITHDRAWAL_EDGES.items()}
-
-
-@pytest.fixture
-async def story(template: Template) -> AsyncGenerator[Story]:
-    async with open_story(template, brokers=1) as opened:
-        yield opened
 
 
 def _try_all(look: Look, table: str, column: str, states: list[str], also: str = "") -> set[tuple[str, str]]:

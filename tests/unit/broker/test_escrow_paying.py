@@ -7,9 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-import pytest
-from databases import Template, WrappedDatabase
-from escrow_story import Op, Story, open_story
+from databases import WrappedDatabase
+from escrow_story import Op, Story
 from escrow_world import LIMITS, PREIMAGES
 from faulty_node import Fault, Outcome
 from faulty_port import Port
@@ -25,36 +24,19 @@ from lightwork_contracts.ids import JobId, PaymentHash
 from lightwork_contracts.money import Msat
 
 
-@pytest.fixture
-async def story(template: Template) -> AsyncGenerator[Story]:
-    async with open_story(template, brokers=1) as opened:
-        yield opened
-
-
-async def _play(story: Story, *script: Op) -> None:
-    for op in script:
-        assert await story.play(op) == [], op
-
-
-def _job(story: Story) -> dict[str, Any]:
-    job = story.job(0)
-    assert job is not None
-    return job
-
-
 def _escrow(story: Story) -> dict[str, Any]:
     return story.books.rows("SELECT * FROM escrow")[0]
 
 
 async def _until_working(story: Story) -> PaymentHash:
-    await _play(story, Op("hire"), Op("pay"), Op("lease"))
-    return PaymentHash(_job(story)["payment_hash"])
+    await story.play_all(Op("hire"), Op("pay"), Op("lease"))
+    return PaymentHash(story.hired()["payment_hash"])
 
 
 async def _until_releasing(story: Story) -> PaymentHash:
     """Have the payout ordered while the node is away, and bring the node back."""
     payment_hash = await _until_working(story)
-    await _play(story, Op("node_down"), Op("deliver"), Op("node_up"))
+    await story.play_all(Op("node_down"), Op("deliver"), Op("node_up"))
     assert _escrow(story)["state"] == "releasing"
     return payment_hash
 
@@ -88,13 +70,13 @@ async def test_the_node_must_say_again_after_a_while_that_nothing_was_paid(story
     await _until_working(story)
     lost = ("pay", Fault.LOST_BEFORE)
     story.world.node.faults = [lost, lost]
-    await _play(story, Op("deliver"), Op("sweep"))
+    await story.play_all(Op("deliver"), Op("sweep"))
     story.world.clock.time += 31
     # A node that was stopped may answer a look-up before it reads the payment that waits in its socket.
-    await _play(story, Op("sweep"), Op("sweep"), Op("sweep"))
+    await story.play_all(Op("sweep"), Op("sweep"), Op("sweep"))
     assert (_escrow(story)["state"], _escrow(story)["attempts"]) == ("forwarding", 2)
     story.world.clock.time += 11
-    await _play(story, Op("sweep"))
+    await story.play_all(Op("sweep"))
     assert _escrow(story)["state"] == "releasing"
     assert await story.heal(diligent=True) == []
     assert _escrow(story)["state"] == "settled"
@@ -106,15 +88,15 @@ async def test_a_node_that_stood_still_meanwhile_must_say_twice_anew_that_nothin
     await _until_working(story)
     lost = ("pay", Fault.LOST_BEFORE)
     story.world.node.faults = [lost, lost]
-    await _play(story, Op("deliver"), Op("sweep"))
+    await story.play_all(Op("deliver"), Op("sweep"))
     story.world.clock.time += 31
-    await _play(story, Op("sweep"), Op("node_down"), Op("sweep"))
+    await story.play_all(Op("sweep"), Op("node_down"), Op("sweep"))
     story.world.clock.time += 11
     # The first thing that it says may be said before it reads what waits in its socket.
-    await _play(story, Op("node_up"), Op("sweep"))
+    await story.play_all(Op("node_up"), Op("sweep"))
     assert _escrow(story)["state"] == "forwarding"
     story.world.clock.time += 11
-    await _play(story, Op("sweep"))
+    await story.play_all(Op("sweep"))
     assert _escrow(story)["state"] == "releasing"
     assert await story.heal(diligent=True) == []
     assert _escrow(story)["state"] == "settled"
@@ -124,7 +106,7 @@ async def test_a_broker_that_stood_still_after_its_intent_does_not_pay_any_more(
     payment_hash = await _until_releasing(story)
     node = Port(story.world.node)
     async with _escrows(story, node, stands_still=STALE_SECONDS + 1) as service:
-        await service.drive(JobId(_job(story)["id"]))
+        await service.drive(JobId(story.hired()["id"]))
     # Somebody may have found meanwhile that nobody called, so it is not for this one to call.
     assert payment_hash not in story.world.node.payments
     assert await story.heal(diligent=True) == []
@@ -198,7 +180,7 @@ async def test_nobody_is_paid_long_after_the_intent_though_the_database_is_slow_
     await _until_releasing(story)
     node = Punctual(story)
     async with _slow_to_read(story, node, seconds=STALE_SECONDS + 25) as service:
-        await service.drive(JobId(_job(story)["id"]))
+        await service.drive(JobId(story.hired()["id"]))
     # Half a minute after it, another broker may have found that nobody called, and have given the payment back.
     assert [age for age in node.ages if age > STALE_SECONDS] == []
     assert await story.heal(diligent=True) == []
@@ -221,17 +203,17 @@ async def test_a_broker_whose_attempt_was_taken_over_at_once_does_not_end_it(sto
         )
 
     async with _slow_to_read(story, Port(story.world.node), seconds=0, heard=take_over) as service:
-        await service.drive(JobId(_job(story)["id"]))
+        await service.drive(JobId(story.hired()["id"]))
     assert (_escrow(story)["state"], _escrow(story)["attempts"]) == ("forwarding", 2)
 
 
 async def test_a_payout_is_locked_for_no_more_blocks_than_its_route_needs(story: Story) -> None:
-    await _play(story, Op("hire"))
-    payment_hash = PaymentHash(_job(story)["payment_hash"])
+    await story.play_all(Op("hire"))
+    payment_hash = PaymentHash(story.hired()["payment_hash"])
     node = story.world.node
     node.holds[payment_hash].cltv_blocks += 500  # the buyer may lock it for longer than it was asked to
     node.outcomes[payment_hash] = [Outcome()]
-    await _play(story, Op("pay"), Op("lease"), Op("deliver"))
+    await story.play_all(Op("pay"), Op("lease"), Op("deliver"))
     locked = node.payments[payment_hash].expiry_height - node.height
     assert locked == _escrow(story)["outgoing_cltv_blocks"] + SPARE_ROUTE_BLOCKS
 
@@ -239,18 +221,18 @@ async def test_a_payout_is_locked_for_no_more_blocks_than_its_route_needs(story:
 async def test_nobody_is_paid_by_a_node_that_does_not_know_the_present_height(story: Story) -> None:
     payment_hash = await _until_releasing(story)
     async with _escrows(story, Unsynced(story.world.node)) as service:
-        await service.drive(JobId(_job(story)["id"]))
+        await service.drive(JobId(story.hired()["id"]))
     assert payment_hash not in story.world.node.payments
     assert _escrow(story)["state"] == "releasing"
     story.world.clock.time += 2
-    await _play(story, Op("sweep"))
+    await story.play_all(Op("sweep"))
     assert _escrow(story)["state"] == "settled"
 
 
 async def test_a_payout_that_failed_is_tried_again_when_its_time_has_come(story: Story) -> None:
     payment_hash = await _until_working(story)
     story.world.node.outcomes[payment_hash] = [Outcome(failure=PayoutFailure.NO_ROUTE)]
-    await _play(story, Op("deliver"))
+    await story.play_all(Op("deliver"))
     assert _escrow(story)["state"] == "releasing"
     broker = story.world.working(0)
     assert broker is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Any
 
 import pytest
 from databases import Template
@@ -22,21 +21,10 @@ async def story(template: Template) -> AsyncGenerator[Story]:
 
 async def _until_working(story: Story) -> PaymentHash:
     """Hire with automatic acceptance, pay, and lease."""
-    await _play(story, Op("hire"), Op("pay"), Op("lease"))
-    job = _job(story)
+    await story.play_all(Op("hire"), Op("pay"), Op("lease"))
+    job = story.hired()
     assert job["status"] == "working"
     return PaymentHash(job["payment_hash"])
-
-
-async def _play(story: Story, *script: Op) -> None:
-    for op in script:
-        assert await story.play(op) == [], op
-
-
-def _job(story: Story) -> dict[str, Any]:
-    job = story.job(0)
-    assert job is not None
-    return job
 
 
 def _state(story: Story) -> str:
@@ -47,13 +35,13 @@ async def test_a_payout_of_a_broker_that_stalls_is_not_given_up_by_another_one(s
     payment_hash = await _until_working(story)
     node = story.world.node
     node.faults = [("pay", Fault.SLOW_BEFORE)]
-    await _play(story, Op("deliver", broker=0))
+    await story.play_all(Op("deliver", broker=0))
     assert node.pays_on_the_wire(payment_hash)
     # The other broker sees an intent without a payment, asks the node itself, and is told for good: no.
     node.outcomes[payment_hash] = [Outcome(failure=PayoutFailure.INCORRECT_PAYMENT_DETAILS)]
-    await _play(story, Op("sweep", broker=1), Op("sweep", broker=1), Op("sweep", broker=1))
+    await story.play_all(Op("sweep", broker=1), Op("sweep", broker=1), Op("sweep", broker=1))
     # Then the first broker's call arrives after all, and the provider takes it.
-    await _play(story, Op("deliver_letter"))
+    await story.play_all(Op("deliver_letter"))
     assert await story.heal(diligent=True) == []
     assert _state(story) == "settled"
 
@@ -63,13 +51,13 @@ async def test_a_second_call_that_was_made_for_safety_is_not_forgotten(story: St
     node = story.world.node
     node.outcomes[payment_hash] = [Outcome(failure=PayoutFailure.INCORRECT_PAYMENT_DETAILS)]
     node.faults = [("pay", Fault.SLOW_AFTER)]
-    await _play(story, Op("deliver", broker=0))
+    await story.play_all(Op("deliver", broker=0))
     # The first broker's answer, a final no, is on its way; the second broker pays again for safety.
     node.faults = [("pay", Fault.SLOW_BEFORE)]
-    await _play(story, Op("sweep", broker=1))
+    await story.play_all(Op("sweep", broker=1))
     first = next((index for index, letter in enumerate(node.wire) if not letter.before), None)
     assert first is not None
-    await _play(story, Op("deliver_letter", number=first), Op("sweep", broker=0), Op("sweep", broker=0))
+    await story.play_all(Op("deliver_letter", number=first), Op("sweep", broker=0), Op("sweep", broker=0))
     assert await story.heal(diligent=True) == []
 
 
@@ -79,20 +67,20 @@ async def test_the_late_answer_to_an_earlier_attempt_does_not_end_the_present_on
     no = Outcome(failure=PayoutFailure.NO_ROUTE)
     node.outcomes[payment_hash] = [no, no]
     node.faults = [("pay", Fault.SLOW_AFTER)]
-    await _play(story, Op("deliver", broker=0))
+    await story.play_all(Op("deliver", broker=0))
     answer = node.wire[0]
     answer.sent_at += 100  # it comes when the second broker has long learnt the same, and pays anew
     for _ in range(8):
         if _state(story) != "forwarding":
             break
         story.world.clock.time += 11
-        await _play(story, Op("sweep", broker=1))
+        await story.play_all(Op("sweep", broker=1))
     assert _state(story) == "releasing"
     node.faults = [("pay", Fault.SLOW_BEFORE)]
     story.world.clock.time += 11
-    await _play(story, Op("sweep", broker=1))
+    await story.play_all(Op("sweep", broker=1))
     assert node.pays_on_the_wire(payment_hash)
-    await _play(story, Op("deliver_letter", number=node.wire.index(answer)))
+    await story.play_all(Op("deliver_letter", number=node.wire.index(answer)))
     assert _state(story) == "forwarding"
     assert await story.heal(diligent=True) == []
     assert _state(story) == "settled"
@@ -101,28 +89,28 @@ async def test_the_late_answer_to_an_earlier_attempt_does_not_end_the_present_on
 async def test_a_payout_that_was_never_sent_is_sent_at_once_after_a_crash(story: Story) -> None:
     await _until_working(story)
     story.world.node.faults = [("pay", Fault.CRASH_BEFORE)]
-    await _play(story, Op("deliver", broker=0))
+    await story.play_all(Op("deliver", broker=0))
     assert story.world.brokers[0] is None
     assert _state(story) == "forwarding"
-    await _play(story, Op("start", broker=0))
+    await story.play_all(Op("start", broker=0))
     assert _state(story) == "settled"
 
 
 async def test_the_clock_refunds_a_job_that_nobody_does(story: Story) -> None:
-    await _play(story, Op("hire"), Op("pay"))
+    await story.play_all(Op("hire"), Op("pay"))
     story.world.clock.time += 601
-    await _play(story, Op("tick"))
-    assert (_job(story)["status"], _job(story)["error_code"]) == ("refunded", "timed_out")
+    await story.play_all(Op("tick"))
+    assert (story.hired()["status"], story.hired()["error_code"]) == ("refunded", "timed_out")
 
 
 async def test_a_lease_that_is_lost_three_times_ends_in_a_refund(story: Story) -> None:
-    await _play(story, Op("hire"), Op("pay"))
+    await story.play_all(Op("hire"), Op("pay"))
     for _ in range(3):
-        await _play(story, Op("lease"))
-        assert _job(story)["status"] == "working"
+        await story.play_all(Op("lease"))
+        assert story.hired()["status"] == "working"
         story.world.clock.time += 16
-        await _play(story, Op("tick"))
-    assert (_job(story)["status"], _job(story)["error_code"]) == ("refunded", "provider_lost")
+        await story.play_all(Op("tick"))
+    assert (story.hired()["status"], story.hired()["error_code"]) == ("refunded", "provider_lost")
 
 
 async def test_a_loss_is_booked_where_everybody_sees_it(story: Story) -> None:
@@ -130,10 +118,10 @@ async def test_a_loss_is_booked_where_everybody_sees_it(story: Story) -> None:
     node = story.world.node
     # Both brokers die after the provider was paid, and come back when LND has given the HTLC back.
     node.faults = [("pay", Fault.CRASH_AFTER)]
-    await _play(story, Op("kill", broker=1), Op("deliver", broker=0))
-    await _play(story, Op("mine", number=7), Op("start", broker=0))
+    await story.play_all(Op("kill", broker=1), Op("deliver", broker=0))
+    await story.play_all(Op("mine", number=7), Op("start", broker=0))
     assert payment_hash in node.given_back
-    assert (_state(story), _job(story)["status"]) == ("lost", "settled")
+    assert (_state(story), story.hired()["status"]) == ("lost", "settled")
     losses = story.books.rows(
         "SELECT SUM(amount_msat) AS lost FROM ledger_entry WHERE account = ?", "expenses:losses"
     )
@@ -142,22 +130,22 @@ async def test_a_loss_is_booked_where_everybody_sees_it(story: Story) -> None:
 
 
 async def test_a_part_of_the_price_funds_nothing(story: Story) -> None:
-    await _play(story, Op("hire"), Op("pay_short"), Op("sweep"), Op("lease"))
-    assert (_state(story), _job(story)["status"]) == ("open", "open")
-    await _play(story, Op("pay_short"), Op("sweep"))
-    assert (_state(story), _job(story)["status"]) == ("accepted", "funded")
+    await story.play_all(Op("hire"), Op("pay_short"), Op("sweep"), Op("lease"))
+    assert (_state(story), story.hired()["status"]) == ("open", "open")
+    await story.play_all(Op("pay_short"), Op("sweep"))
+    assert (_state(story), story.hired()["status"]) == ("accepted", "funded")
 
 
 async def test_a_stale_epoch_delivers_nothing(story: Story) -> None:
     await _until_working(story)
-    await _play(story, Op("stale_deliver"))
-    assert (_job(story)["status"], _job(story)["result"]) == ("working", None)
+    await story.play_all(Op("stale_deliver"))
+    assert (story.hired()["status"], story.hired()["result"]) == ("working", None)
 
 
 async def test_the_guardian_gives_the_htlc_back_before_the_node_does(story: Story) -> None:
     payment_hash = await _until_working(story)
-    await _play(story, Op("mine", number=7))
-    assert (_state(story), _job(story)["status"]) == ("canceled", "refunded")
+    await story.play_all(Op("mine", number=7))
+    assert (_state(story), story.hired()["status"]) == ("canceled", "refunded")
     assert payment_hash not in story.world.node.given_back
 
 
@@ -165,9 +153,9 @@ async def test_with_too_few_blocks_left_the_provider_is_not_paid_any_more(story:
     payment_hash = await _until_working(story)
     node = story.world.node
     node.outcomes[payment_hash] = [Outcome(failure=PayoutFailure.NO_ROUTE)]
-    await _play(story, Op("deliver"), Op("mine", number=6))
+    await story.play_all(Op("deliver"), Op("mine", number=6))
     assert _state(story) == "releasing"
     story.world.clock.time += 2
-    await _play(story, Op("sweep"))
-    assert (_state(story), _job(story)["status"]) == ("canceled", "refunded")
+    await story.play_all(Op("sweep"))
+    assert (_state(story), story.hired()["status"]) == ("canceled", "refunded")
     assert payment_hash not in node.successes

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
-from databases import Template
-from escrow_story import BUYER, PROVIDER, Op, Story, open_story
+from escrow_story import BUYER, PROVIDER, Op, Story
 from escrow_world import LIMITS
 
 from lightwork_broker.errors import TooManyJobs
@@ -17,12 +15,6 @@ from lightwork_broker.jobs.service import Jobs
 from lightwork_broker.signals import Signals
 from lightwork_contracts.status import Acceptance
 from lightwork_contracts.wire.market import RequestQuote
-
-
-@pytest.fixture
-async def story(template: Template) -> AsyncGenerator[Story]:
-    async with open_story(template, brokers=1) as opened:
-        yield opened
 
 
 def _small(story: Story) -> Jobs:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
 import structlog.testing
-from databases import Template
-from escrow_story import BUYER, PROVIDER, Op, Story, open_story
+from escrow_story import BUYER, PROVIDER, Op, Story
 from faulty_node import Fault, Outcome
 
 from lightwork_broker.errors import BrokerError, LeaseLost, WrongStatus
@@ -21,26 +20,9 @@ REVIEW = 1
 UNTIL_THE_EDGE = 6  # 30 blocks
 
 
-@pytest.fixture
-async def story(template: Template) -> AsyncGenerator[Story]:
-    async with open_story(template, brokers=1) as opened:
-        yield opened
-
-
-async def _play(story: Story, *script: Op) -> None:
-    for op in script:
-        assert await story.play(op) == [], op
-
-
-def _job(story: Story, index: int = 0) -> dict[str, Any]:
-    job = story.job(index)
-    assert job is not None
-    return job
-
-
 def _states(story: Story, index: int = 0) -> tuple[str, str]:
     row = story.books.rows(
-        "SELECT status, state FROM job JOIN escrow USING (id) WHERE id = ?", _job(story, index)["id"]
+        "SELECT status, state FROM job JOIN escrow USING (id) WHERE id = ?", story.hired(index)["id"]
     )[0]
     return row["status"], row["state"]
 
@@ -51,8 +33,8 @@ async def _refused(work: Coroutine[Any, Any, object], kind: type[BrokerError]) -
 
 
 async def _until_working(story: Story, acceptance: int = 0) -> PaymentHash:
-    await _play(story, Op("hire", number=acceptance), Op("pay"), Op("lease"))
-    return PaymentHash(_job(story)["payment_hash"])
+    await story.play_all(Op("hire", number=acceptance), Op("pay"), Op("lease"))
+    return PaymentHash(story.hired()["payment_hash"])
 
 
 # --- the provider -------------------------------------------------------------------------------------------------
@@ -61,16 +43,18 @@ async def _until_working(story: Story, acceptance: int = 0) -> PaymentHash:
 async def test_a_result_that_comes_after_the_refund_is_taken_by_nobody(story: Story) -> None:
     payment_hash = await _until_working(story)
     story.world.clock.time += 601
-    await _play(story, Op("tick"))
+    await story.play_all(Op("tick"))
     assert _states(story) == ("refunded", "canceled")
     broker = story.world.working(0)
     assert broker is not None
     for epoch in (1, 2):
         await _refused(
-            broker.queue.deliver(PROVIDER, _job(story)["id"], epoch=epoch, result="late"), LeaseLost
+            broker.queue.deliver(PROVIDER, story.hired()["id"], epoch=epoch, result="late"), LeaseLost
         )
-    await _refused(broker.queue.fail(PROVIDER, _job(story)["id"], epoch=1, code="x", message="no"), LeaseLost)
-    assert (_job(story)["result"], payment_hash in story.world.node.paid_out) == (None, False)
+    await _refused(
+        broker.queue.fail(PROVIDER, story.hired()["id"], epoch=1, code="x", message="no"), LeaseLost
+    )
+    assert (story.hired()["result"], payment_hash in story.world.node.paid_out) == (None, False)
     assert await story.heal(diligent=True) == []
 
 
@@ -88,15 +72,15 @@ async def test_a_provider_that_holds_the_payout_makes_everybody_wait_and_then_ge
     payment_hash = await _until_working(story)
     node = story.world.node
     node.outcomes[payment_hash] = [STUCK]
-    await _play(story, Op("deliver"))
+    await story.play_all(Op("deliver"))
     for _ in range(6):
         story.world.clock.time += 3_600
-        await _play(story, Op("mine", number=5), Op("tick"), Op("sweep"))
+        await story.play_all(Op("mine", number=5), Op("tick"), Op("sweep"))
         assert _states(story) == ("releasing", "forwarding")
     node.resolve(payment_hash, ending)
     for _ in range(3):
         story.world.clock.time += 61
-        await _play(story, Op("sweep"))
+        await story.play_all(Op("sweep"))
     assert _states(story) == ends
     assert await story.heal(diligent=True) == []
 
@@ -107,13 +91,13 @@ async def test_a_provider_that_never_lets_the_payout_go_is_not_paid_and_the_buye
     payment_hash = await _until_working(story)
     node = story.world.node
     node.outcomes[payment_hash] = [STUCK]
-    await _play(story, Op("deliver"))
+    await story.play_all(Op("deliver"))
     # The payout's own time lock runs out well before the buyer's does.
     for _ in range(30):
         if _states(story)[1] == "canceled":
             break
         story.world.clock.time += 3_600
-        await _play(story, Op("mine", number=4), Op("sweep"))
+        await story.play_all(Op("mine", number=4), Op("sweep"))
     assert _states(story) == ("refunded", "canceled")
     assert (node.given_back, node.paid_out, node.charged) == (set(), {}, {})
 
@@ -121,9 +105,9 @@ async def test_a_provider_that_never_lets_the_payout_go_is_not_paid_and_the_buye
 async def test_a_payout_that_is_stuck_keeps_no_other_job_waiting(story: Story) -> None:
     payment_hash = await _until_working(story)
     story.world.node.outcomes[payment_hash] = [STUCK]
-    await _play(story, Op("deliver"))
+    await story.play_all(Op("deliver"))
     assert _states(story) == ("releasing", "forwarding")
-    await _play(story, Op("hire"), Op("pay", job=1), Op("lease"), Op("deliver", job=1))
+    await story.play_all(Op("hire"), Op("pay", job=1), Op("lease"), Op("deliver", job=1))
     assert _states(story, 1) == ("settled", "settled")
     assert _states(story) == ("releasing", "forwarding")
 
@@ -133,15 +117,15 @@ async def test_a_payout_that_is_stuck_keeps_no_other_job_waiting(story: Story) -
 
 async def test_nothing_can_be_accepted_rejected_or_cancelled_after_the_refund(story: Story) -> None:
     payment_hash = await _until_working(story, REVIEW)
-    await _play(story, Op("fail"))
+    await story.play_all(Op("fail"))
     assert _states(story) == ("refunded", "canceled")
-    broker, job_id = story.world.working(0), _job(story)["id"]
+    broker, job_id = story.world.working(0), story.hired()["id"]
     assert broker is not None
     await _refused(broker.jobs.accept(BUYER, job_id), WrongStatus)
     await _refused(broker.jobs.reject(BUYER, job_id, reason="no"), WrongStatus)
     await _refused(broker.jobs.cancel(BUYER, job_id), WrongStatus)
     await _refused(broker.jobs.rule(job_id, release=True, reason="yes"), WrongStatus)
-    await _play(story, Op("pay"), Op("sweep"), Op("tick"))
+    await story.play_all(Op("pay"), Op("sweep"), Op("tick"))
     assert _states(story) == ("refunded", "canceled")
     assert (payment_hash in story.world.node.charged, payment_hash in story.world.node.paid_out) == (
         False,
@@ -151,9 +135,9 @@ async def test_nothing_can_be_accepted_rejected_or_cancelled_after_the_refund(st
 
 async def test_nothing_can_be_taken_back_after_the_settlement(story: Story) -> None:
     payment_hash = await _until_working(story, REVIEW)
-    await _play(story, Op("deliver"), Op("accept"))
+    await story.play_all(Op("deliver"), Op("accept"))
     assert _states(story) == ("settled", "settled")
-    broker, job_id = story.world.working(0), _job(story)["id"]
+    broker, job_id = story.world.working(0), story.hired()["id"]
     assert broker is not None
     await _refused(broker.jobs.accept(BUYER, job_id), WrongStatus)
     await _refused(broker.jobs.reject(BUYER, job_id, reason="no"), WrongStatus)
@@ -164,17 +148,17 @@ async def test_nothing_can_be_taken_back_after_the_settlement(story: Story) -> N
 
 async def test_a_buyer_that_locks_its_money_and_leaves_has_paid_for_what_was_delivered(story: Story) -> None:
     payment_hash = await _until_working(story, REVIEW)
-    await _play(story, Op("deliver"))
+    await story.play_all(Op("deliver"))
     story.world.clock.time += 301
-    await _play(story, Op("tick"))
+    await story.play_all(Op("tick"))
     assert _states(story) == ("settled", "settled")
     assert story.world.node.paid_out[payment_hash] == 10_000
 
 
 async def test_a_buyer_that_pays_an_invoice_twice_is_charged_once(story: Story) -> None:
-    await _play(story, Op("hire"), Op("pay"))
-    payment_hash = PaymentHash(_job(story)["payment_hash"])
-    await _play(story, Op("pay"), Op("replay"), Op("pay"), Op("lease"), Op("deliver"), Op("pay"))
+    await story.play_all(Op("hire"), Op("pay"))
+    payment_hash = PaymentHash(story.hired()["payment_hash"])
+    await story.play_all(Op("pay"), Op("replay"), Op("pay"), Op("lease"), Op("deliver"), Op("pay"))
     assert _states(story) == ("settled", "settled")
     assert story.world.node.charged == {payment_hash: _total(story)}
 
@@ -195,7 +179,7 @@ async def test_a_call_that_is_cut_or_slow_costs_nobody_anything(
 ) -> None:
     node = story.world.node
     node.faults = [(call, fault)]
-    await _play(story, Op("hire"), Op("pay"), Op("sweep"), Op("lease"), Op("deliver"), Op("sweep"))
+    await story.play_all(Op("hire"), Op("pay"), Op("sweep"), Op("lease"), Op("deliver"), Op("sweep"))
     assert await story.heal(diligent=True) == []
 
 
@@ -203,14 +187,14 @@ async def test_answers_in_any_order_and_twice_change_nothing(story: Story) -> No
     payment_hash = await _until_working(story)
     node = story.world.node
     node.faults = [("lookup", Fault.SLOW_AFTER), ("track", Fault.SLOW_AFTER), ("pay", Fault.SLOW_AFTER)]
-    await _play(story, Op("sweep"), Op("deliver"), Op("sweep"))
+    await story.play_all(Op("sweep"), Op("deliver"), Op("sweep"))
     while node.wire:  # the last one first
-        await _play(story, Op("deliver_letter", number=len(node.wire) - 1))
+        await story.play_all(Op("deliver_letter", number=len(node.wire) - 1))
     for number in range(2 * len(node.seen[payment_hash])):
-        await _play(story, Op("replay", number=number))
+        await story.play_all(Op("replay", number=number))
     assert await story.heal(diligent=True) == []
     assert _states(story) == ("settled", "settled")
     with structlog.testing.capture_logs() as logs:
         for number in range(len(node.seen[payment_hash])):
-            await _play(story, Op("replay", number=number))
+            await story.play_all(Op("replay", number=number))
     assert [line for line in logs if line["event"] == "escrow.changed"] == []

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
-from databases import Template
-from escrow_story import Op, Story, open_story
+from escrow_story import Op, Story
 from faulty_node import Fault
 from faulty_port import Port
 
@@ -40,19 +38,10 @@ class Counting(Port):
         return await super().incoming_htlcs(payment_hash)
 
 
-@pytest.fixture
-async def story(template: Template) -> AsyncGenerator[Story]:
-    async with open_story(template, brokers=1) as opened:
-        yield opened
-
-
 async def _play(story: Story, *script: Op) -> dict[str, Any]:
     """Play; return the row of the job that was hired last."""
-    for op in script:
-        assert await story.play(op) == []
-    job = story.job(0)
-    assert job is not None
-    return job
+    await story.play_all(*script)
+    return story.hired()
 
 
 async def _settled(story: Story) -> dict[str, Any]:

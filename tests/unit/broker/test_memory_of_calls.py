@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from databases import Template
-from escrow_story import Op, Story, open_story
+from escrow_story import Op, Story
 from escrow_world import LIMITS
 from faulty_node import Fault
 from withdrawal_world import AGENT, WithdrawalWorld, open_withdrawals
@@ -20,12 +20,6 @@ from lightwork_contracts.wire.accounts import WithdrawalStatus as S
 @pytest.fixture
 async def world(template: Template, tmp_path: Path) -> AsyncGenerator[WithdrawalWorld]:
     async with open_withdrawals(tmp_path, template) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def story(template: Template) -> AsyncGenerator[Story]:
-    async with open_story(template, brokers=1) as opened:
         yield opened
 
 

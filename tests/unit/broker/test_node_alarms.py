@@ -11,8 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 import structlog.testing
-from databases import Template
-from escrow_story import Op, Story, open_story
+from escrow_story import Op, Story
 from escrow_world import LIMITS, PREIMAGES, ManualClock, World
 from faulty_node import FaultyNode, Outcome
 from faulty_port import Port
@@ -28,17 +27,6 @@ from lightwork_broker.settings import BrokerSettings
 from lightwork_contracts.ids import PaymentHash
 
 HOUR = 3_600
-
-
-@pytest.fixture
-async def story(template: Template) -> AsyncGenerator[Story]:
-    async with open_story(template, brokers=1) as opened:
-        yield opened
-
-
-async def _play(story: Story, *script: Op) -> None:
-    for op in script:
-        assert await story.play(op) == [], op
 
 
 def _events(logs: list[Any], *names: str) -> list[str]:
@@ -158,12 +146,12 @@ async def test_a_node_that_is_behind_or_silent_is_told_to_whoever_asks_how_the_b
 async def test_a_payment_that_is_in_flight_for_ever_is_told_of_each_hour_and_nothing_is_given_back(
     story: Story,
 ) -> None:
-    await _play(story, Op("hire"), Op("pay"), Op("lease"))
+    await story.play_all(Op("hire"), Op("pay"), Op("lease"))
     job = story.job(0)
     assert job is not None
     payment_hash = PaymentHash(job["payment_hash"])
     story.world.node.outcomes[payment_hash] = [Outcome()]  # the node never says what became of it
-    await _play(story, Op("deliver"))
+    await story.play_all(Op("deliver"))
     reconciler = _reconciler(story.world, Port(story.world.node))
     with structlog.testing.capture_logs() as logs:
         for _ in range(10):  # five hours
@@ -179,7 +167,7 @@ async def test_a_payment_that_is_in_flight_for_ever_is_told_of_each_hour_and_not
     assert (state, payment_hash in story.world.node.charged) == ([{"state": "forwarding"}], False)
     # The day on which the node knows, the broker does.
     story.world.node.resolve(payment_hash, Outcome(fee_msat=7))
-    await _play(story, Op("sweep"))
+    await story.play_all(Op("sweep"))
     assert story.books.rows("SELECT state FROM escrow") == [{"state": "settled"}]
     with structlog.testing.capture_logs() as logs:
         await reconciler.sweep()
@@ -200,7 +188,7 @@ class Hung(Port):
 
 async def test_a_stream_that_hangs_keeps_no_payment_from_being_seen(story: Story) -> None:
     world = story.world
-    await _play(story, Op("hire"), Op("kill"))
+    await story.play_all(Op("hire"), Op("kill"))
     database = open_database(world.place)
     node = Hung(world.node)
     escrows = EscrowService(
@@ -211,7 +199,7 @@ async def test_a_stream_that_hangs_keeps_no_payment_from_being_seen(story: Story
     )
     try:
         await reconciler.boot(patience_seconds=0)
-        await _play(story, Op("pay"))
+        await story.play_all(Op("pay"))
         assert story.books.rows("SELECT state FROM escrow") == [{"state": "open"}]
         await reconciler.sweep()
         assert story.books.rows("SELECT state FROM escrow") == [{"state": "accepted"}]
@@ -249,11 +237,11 @@ async def test_after_a_restart_each_unfinished_escrow_is_looked_up_and_each_open
 ) -> None:
     world = story.world
     # One open, one held, one released whose payout is under way.
-    await _play(story, Op("hire"), Op("pay"), Op("lease"))
+    await story.play_all(Op("hire"), Op("pay"), Op("lease"))
     first = story.job(0)
     assert first is not None
     world.node.outcomes[PaymentHash(first["payment_hash"])] = [Outcome()]
-    await _play(story, Op("deliver"), Op("hire"), Op("pay", job=1), Op("hire"), Op("kill"))
+    await story.play_all(Op("deliver"), Op("hire"), Op("pay", job=1), Op("hire"), Op("kill"))
     rows = story.books.rows("SELECT payment_hash, state FROM escrow ORDER BY id")
     assert [row["state"] for row in rows] == ["forwarding", "accepted", "open"]
     database = open_database(world.place)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
-from databases import Template
 from e2e_waiting import until
-from escrow_story import Op, Story, open_story
+from escrow_story import Op, Story
 from escrow_world import LIMITS
 from faulty_node import Fault
 from faulty_port import Port
@@ -21,21 +19,10 @@ from lightwork_broker.settings import BrokerSettings
 from lightwork_contracts.ids import PaymentHash
 
 
-@pytest.fixture
-async def story(template: Template) -> AsyncGenerator[Story]:
-    async with open_story(template, brokers=1) as opened:
-        yield opened
-
-
-async def _play(story: Story, *script: Op) -> None:
-    for op in script:
-        assert await story.play(op) == [], op
-
-
 async def test_the_first_answer_after_a_crash_shows_what_happened_meanwhile(
     story: Story, tmp_path: Path
 ) -> None:
-    await _play(story, Op("hire"), Op("kill"), Op("pay"))
+    await story.play_all(Op("hire"), Op("kill"), Op("pay"))
     job = story.job(0)
     assert job is not None
     assert job["status"] == "open"  # the database does not know of the payment
@@ -79,7 +66,7 @@ async def _until_on_the_wire(story: Story) -> None:
 
 
 async def test_a_broker_whose_node_is_silent_serves_nothing(story: Story, tmp_path: Path) -> None:
-    await _play(story, Op("hire"), Op("kill"))
+    await story.play_all(Op("hire"), Op("kill"))
     world = story.world
     world.node.observer = None
     world.node.faults = [("lookup", Fault.LOST_BEFORE)] * 2

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
-from databases import Template
-from escrow_story import Op, Story, open_story
+from escrow_story import Op, Story
 from faulty_node import Fault, Outcome
 
 from lightwork_contracts.ids import PaymentHash
@@ -25,17 +23,6 @@ LOST: dict[str, tuple[str, Fault]] = {
 """At which call the broker dies."""
 
 
-@pytest.fixture
-async def story(template: Template) -> AsyncGenerator[Story]:
-    async with open_story(template, brokers=1) as opened:
-        yield opened
-
-
-async def _play(story: Story, *script: Op) -> None:
-    for op in script:
-        assert await story.play(op) == [], op
-
-
 def _all(story: Story) -> dict[str, Any]:
     """What is written down for good, what the node holds and has paid, and what everybody has."""
     node = story.world.node
@@ -51,13 +38,13 @@ def _all(story: Story) -> dict[str, Any]:
 
 async def _recover(story: Story) -> None:
     """Start, and do once all that a broker does by itself; what waits for a moment is given that moment."""
-    await _play(story, Op("kill"), Op("start"), Op("tick"), Op("sweep"))
+    await story.play_all(Op("kill"), Op("start"), Op("tick"), Op("sweep"))
 
 
 async def _require_the_second_adds_nothing(story: Story) -> None:
     await _recover(story)
     story.world.clock.time += 61
-    await _play(story, Op("tick"), Op("sweep"), Op("sweep"))
+    await story.play_all(Op("tick"), Op("sweep"), Op("sweep"))
     first = _all(story)
     assert first["escrow_event"] != []
     for _ in range(2):
@@ -82,11 +69,11 @@ async def test_to_recover_twice_adds_nothing_to_having_recovered_once(
     node = story.world.node
     if call == "add_hold":
         node.faults = [(call, fault)]
-        await _play(story, Op("hire", number=mode))
+        await story.play_all(Op("hire", number=mode))
     else:
-        await _play(story, Op("hire", number=mode), Op("pay"))
+        await story.play_all(Op("hire", number=mode), Op("pay"))
         node.faults = [(call, fault)]
-        await _play(story, *((Op("cancel"),) if call == "cancel" else (Op("lease"), Op("deliver"))))
+        await story.play_all(*((Op("cancel"),) if call == "cancel" else (Op("lease"), Op("deliver"))))
     assert story.world.working(0) is None, "the broker has died there"
     await _require_the_second_adds_nothing(story)
 
@@ -95,16 +82,16 @@ async def test_to_recover_twice_adds_nothing_to_having_recovered_once(
 async def test_to_recover_twice_adds_nothing_to_a_job_that_waits_for_somebody(
     story: Story, number: int
 ) -> None:
-    await _play(story, Op("hire", number=number), Op("pay"), Op("lease"))
+    await story.play_all(Op("hire", number=number), Op("pay"), Op("lease"))
     if number == REVIEW:
-        await _play(story, Op("deliver"))
+        await story.play_all(Op("deliver"))
     await _require_the_second_adds_nothing(story)
 
 
 async def test_to_recover_twice_adds_nothing_to_a_payout_without_an_outcome(story: Story) -> None:
-    await _play(story, Op("hire"), Op("pay"), Op("lease"))
+    await story.play_all(Op("hire"), Op("pay"), Op("lease"))
     job = story.job(0)
     assert job is not None
     story.world.node.outcomes[PaymentHash(job["payment_hash"])] = [Outcome()]
-    await _play(story, Op("deliver"))
+    await story.play_all(Op("deliver"))
     await _require_the_second_adds_nothing(story)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
-from databases import Template
-from escrow_story import BUYER, PROVIDER, Op, Story, open_story
+from escrow_story import BUYER, PROVIDER, Op, Story
 from escrow_world import LEASE_SECONDS
 from late_database import LateDatabase
 
@@ -23,39 +21,22 @@ from lightwork_contracts.wire.jobs import JobForBuyer
 AUTO, REVIEW = 0, 1
 
 
-@pytest.fixture
-async def story(template: Template) -> AsyncGenerator[Story]:
-    async with open_story(template, brokers=1) as opened:
-        yield opened
-
-
-async def _play(story: Story, *script: Op) -> None:
-    for op in script:
-        assert await story.play(op) == [], op
-
-
-def _job(story: Story) -> dict[str, Any]:
-    job = story.job(0)
-    assert job is not None
-    return job
-
-
 async def _until_working(story: Story, acceptance: int = AUTO) -> dict[str, Any]:
-    await _play(story, Op("hire", number=acceptance), Op("pay"), Op("lease"))
-    job = _job(story)
+    await story.play_all(Op("hire", number=acceptance), Op("pay"), Op("lease"))
+    job = story.hired()
     assert (job["status"], job["epoch"]) == ("working", 1)
     return job
 
 
 async def _lose_lease(story: Story) -> None:
     story.world.clock.time += LEASE_SECONDS + 1
-    await _play(story, Op("tick"))
-    assert _job(story)["status"] == "funded"
+    await story.play_all(Op("tick"))
+    assert story.hired()["status"] == "funded"
 
 
 async def _seen_by_buyer(story: Story) -> JobForBuyer:
     broker = story.world.serving()
-    view = await broker.reader.view(BUYER, await broker.jobs.get(_job(story)["id"]))
+    view = await broker.reader.view(BUYER, await broker.jobs.get(story.hired()["id"]))
     assert isinstance(view, JobForBuyer)
     return view
 
@@ -84,31 +65,31 @@ async def test_a_delivery_that_a_new_lease_has_overtaken_is_refused(story: Story
         )
         await asyncio.wait_for(database.waiting.wait(), 5)
         await _lose_lease(story)
-        await _play(story, Op("lease"))
+        await story.play_all(Op("lease"))
         database.turn.set()
         with pytest.raises(LeaseLost):
             await asyncio.wait_for(delivering, 5)
     finally:
         await database.close()
-    job = _job(story)
+    job = story.hired()
     assert (job["status"], job["epoch"], job["result"]) == ("working", 2, None)
 
 
 async def test_each_lease_has_a_number_of_its_own(story: Story) -> None:
     job = await _until_working(story)
     await _lose_lease(story)
-    await _play(story, Op("lease"))
-    assert _job(story)["epoch"] == 2
-    until = _job(story)["lease_until"]
+    await story.play_all(Op("lease"))
+    assert story.hired()["epoch"] == 2
+    until = story.hired()["lease_until"]
     story.world.clock.time += 5
     queue = story.world.serving().queue
     beat = await queue.heartbeat(PROVIDER, job["id"], epoch=1, progress=0.9, note="still at it")
     assert beat.stop
-    assert (_job(story)["lease_until"], _job(story)["progress"]) == (until, None)
+    assert (story.hired()["lease_until"], story.hired()["progress"]) == (until, None)
     assert not (await queue.heartbeat(PROVIDER, job["id"], epoch=2, progress=0.1, note=None)).stop
     with pytest.raises(LeaseLost):
         await queue.fail(PROVIDER, job["id"], epoch=1, code="failed", message="gave up")
-    assert _job(story)["status"] == "working"
+    assert story.hired()["status"] == "working"
 
 
 async def test_the_hash_that_is_told_is_that_of_the_result_that_is_shown(story: Story) -> None:
@@ -120,7 +101,7 @@ async def test_the_hash_that_is_told_is_that_of_the_result_that_is_shown(story: 
     assert delivered.result_hash == digest
     events = story.books.rows("SELECT data FROM job_event WHERE kind = 'job.delivered'")
     assert [digest in row["data"] for row in events] == [True]
-    await _play(story, Op("accept"))
+    await story.play_all(Op("accept"))
     settled = await _seen_by_buyer(story)
     assert (settled.status, settled.result, settled.result_hash) == ("settled", delivered.result, digest)
 

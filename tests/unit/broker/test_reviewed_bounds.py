@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncGenerator
 
 import pytest
 from databases import Template
@@ -22,12 +21,6 @@ from lightwork_contracts.modes import PaymentMode
 from lightwork_contracts.money import Msat
 from lightwork_contracts.status import Acceptance
 from lightwork_contracts.wire.accounts import WithdrawalStatus
-
-
-@pytest.fixture
-async def story(template: Template) -> AsyncGenerator[Story]:
-    async with open_story(template, brokers=1) as opened:
-        yield opened
 
 
 async def test_a_closed_gate_lets_no_lost_payout_be_begun_a_second_time(template: Template) -> None:

@@ -57,31 +57,20 @@ async def world(template: Template) -> AsyncGenerator[World]:
             yield opened
 
 
-async def _play(story: Story, *script: Op) -> None:
-    for op in script:
-        assert await story.play(op) == [], op
-
-
 async def _until_working(story: Story, acceptance: int = AUTO) -> PaymentHash:
-    await _play(story, Op("hire", number=acceptance), Op("pay"), Op("lease"))
+    await story.play_all(Op("hire", number=acceptance), Op("pay"), Op("lease"))
     assert _state(story) == ("working", "accepted")
-    return PaymentHash(_job(story)["payment_hash"])
+    return PaymentHash(story.hired()["payment_hash"])
 
 
 async def _pass(story: Story, seconds: float) -> None:
     story.world.clock.time += seconds
     story.world.node.time_passes()
-    await _play(story, Op("sweep"))
-
-
-def _job(story: Story) -> dict[str, Any]:
-    job = story.job(0)
-    assert job is not None
-    return job
+    await story.play_all(Op("sweep"))
 
 
 def _state(story: Story) -> tuple[str, str]:
-    return _job(story)["status"], story.books.rows("SELECT state FROM escrow")[0]["state"]
+    return story.hired()["status"], story.books.rows("SELECT state FROM escrow")[0]["state"]
 
 
 # --- H1: the node that holds the money is the one that is asked about it -------------------------------------
@@ -114,18 +103,18 @@ async def _on_another_wallet(world: World) -> AsyncGenerator[Reconciler]:
 
 async def test_a_broker_on_another_wallet_does_not_start_while_escrows_are_open(story: Story) -> None:
     await _until_working(story)
-    await _play(story, Op("kill", broker=0), Op("kill", broker=1))
+    await story.play_all(Op("kill", broker=0), Op("kill", broker=1))
     async with _on_another_wallet(story.world) as reconciler:
         with pytest.raises(RecoveryFailed, match=OWN_NODE):
             await reconciler.boot(patience_seconds=0)
     assert _state(story) == ("working", "accepted")
-    await _play(story, Op("start"), Op("deliver"))
+    await story.play_all(Op("start"), Op("deliver"))
     assert _state(story) == ("settled", "settled")
 
 
 async def test_a_broker_may_move_to_another_wallet_when_no_escrow_is_open(story: Story) -> None:
     await _until_working(story)
-    await _play(story, Op("deliver"), Op("kill", broker=0), Op("kill", broker=1))
+    await story.play_all(Op("deliver"), Op("kill", broker=0), Op("kill", broker=1))
     async with _on_another_wallet(story.world) as reconciler:
         assert await reconciler.boot(patience_seconds=0) == 0
     known = story.books.rows("SELECT pubkey FROM escrow_node")
@@ -136,8 +125,8 @@ async def _hire_and_lease(world: World) -> dict[str, Any]:
     """Hire without an auditor: it remembers a path that a restored database has not gone."""
     books = Books(world.place)
     story = Story(world, books, Auditor(books, world.node))
-    await _play(story, Op("hire"), Op("pay"), Op("lease"))
-    job = _job(story)
+    await story.play_all(Op("hire"), Op("pay"), Op("lease"))
+    job = story.hired()
     books.close()
     assert job["status"] == "working"
     return job
@@ -206,10 +195,10 @@ async def test_an_invoice_that_an_older_database_takes_for_unpaid_ends_settled(w
     """The database is of the moment before the buyer paid; the node has held, paid on and settled since."""
     books = Books(world.place)
     story = Story(world, books, Auditor(books, world.node))
-    await _play(story, Op("hire"))
+    await story.play_all(Op("hire"))
     backup = Backup(world.place)
-    await _play(story, Op("pay"), Op("lease"))
-    job = _job(story)
+    await story.play_all(Op("pay"), Op("lease"))
+    job = story.hired()
     books.close()
     await _deliver(world, job)
     _check_end(world)
@@ -236,8 +225,8 @@ async def test_a_database_from_before_the_hold_invoice_ends_settled(world: World
     await world.start(0)
     books = Books(world.place)
     story = Story(world, books, Auditor(books, world.node))
-    await _play(story, Op("pay"), Op("lease"))
-    job = _job(story)
+    await story.play_all(Op("pay"), Op("lease"))
+    job = story.hired()
     books.close()
     await _deliver(world, job)
     _check_end(world)
@@ -275,11 +264,11 @@ async def test_an_older_database_does_not_refund_while_the_payout_it_forgot_is_u
 
 async def test_an_outage_after_the_release_refunds_nobody_while_blocks_are_left(story: Story) -> None:
     payment_hash = await _until_working(story)
-    await _play(story, Op("node_down"), Op("deliver"))
+    await story.play_all(Op("node_down"), Op("deliver"))
     assert _state(story) == ("releasing", "releasing")
     await _pass(story, 10 * LIMITS.forward_seconds)
     assert _state(story) == ("releasing", "releasing")
-    await _play(story, Op("node_up"), Op("sweep"))
+    await story.play_all(Op("node_up"), Op("sweep"))
     assert _state(story) == ("settled", "settled")
     assert payment_hash in story.world.node.paid_out
 
@@ -287,7 +276,7 @@ async def test_an_outage_after_the_release_refunds_nobody_while_blocks_are_left(
 async def test_five_refused_attempts_and_the_forward_window_end_a_payout(story: Story) -> None:
     payment_hash = await _until_working(story)
     story.world.node.outcomes[payment_hash] = [NO_ROUTE] * 6
-    await _play(story, Op("deliver"))
+    await story.play_all(Op("deliver"))
     for attempts in range(1, 5):
         escrow = story.books.rows("SELECT state, attempts FROM escrow")[0]
         assert escrow == {"state": "releasing", "attempts": attempts}
@@ -301,7 +290,7 @@ async def test_five_refused_attempts_and_the_forward_window_end_a_payout(story: 
 async def test_refused_attempts_alone_do_not_end_a_payout_within_its_window(story: Story) -> None:
     payment_hash = await _until_working(story)
     story.world.node.outcomes[payment_hash] = [NO_ROUTE] * 6
-    await _play(story, Op("deliver"))
+    await story.play_all(Op("deliver"))
     for wait in (1, 2, 4, 8, 16):
         await _pass(story, wait)
     escrow = story.books.rows("SELECT state, attempts FROM escrow")[0]
@@ -314,27 +303,27 @@ async def test_refused_attempts_alone_do_not_end_a_payout_within_its_window(stor
 
 
 async def test_a_payment_that_is_noticed_late_still_pays_the_provider(story: Story) -> None:
-    await _play(story, Op("hire"), Op("kill", broker=0), Op("kill", broker=1), Op("pay"))
+    await story.play_all(Op("hire"), Op("kill", broker=0), Op("kill", broker=1), Op("pay"))
     story.world.clock.time += 6 * 3_600
     story.world.node.time_passes()
-    await _play(story, Op("start"))
+    await story.play_all(Op("start"))
     assert _state(story) == ("funded", "accepted")
-    await _play(story, Op("lease"), Op("deliver"))
+    await story.play_all(Op("lease"), Op("deliver"))
     assert _state(story) == ("settled", "settled")
 
 
 async def _until_disputed(story: Story) -> None:
     await _until_working(story, REVIEW)
-    await _play(story, Op("deliver"))
+    await story.play_all(Op("deliver"))
     story.world.clock.time += REVIEW_SECONDS - 5
-    await _play(story, Op("reject"))
+    await story.play_all(Op("reject"))
     assert _state(story) == ("disputed", "accepted")
 
 
 async def test_a_ruling_hours_after_the_rejection_pays_the_provider(story: Story) -> None:
     await _until_disputed(story)
     story.world.clock.time += 12 * 3_600
-    await _play(story, Op("rule", number=0))
+    await story.play_all(Op("rule", number=0))
     assert _state(story) == ("settled", "settled")
 
 
@@ -346,9 +335,9 @@ async def test_a_ruling_for_an_invoice_that_has_expired_is_refused_and_changes_n
     broker = story.world.working(0)
     assert broker is not None
     with pytest.raises(WrongStatus, match="expired"):
-        await broker.jobs.rule(_job(story)["id"], release=True, reason="good work")
+        await broker.jobs.rule(story.hired()["id"], release=True, reason="good work")
     assert _state(story) == ("disputed", "accepted")
-    await _play(story, Op("rule", number=1))
+    await story.play_all(Op("rule", number=1))
     assert _state(story) == ("refunded", "canceled")
 
 
@@ -397,47 +386,47 @@ async def _late_jobs(story: Story) -> AsyncGenerator[tuple[Jobs, LateDatabase]]:
 async def test_a_cancel_that_read_open_does_nothing_to_a_job_that_was_released_meanwhile(
     story: Story,
 ) -> None:
-    await _play(story, Op("hire"))
+    await story.play_all(Op("hire"))
     async with _late_jobs(story) as (jobs, database):
-        cancel = asyncio.create_task(jobs.cancel(BUYER, _job(story)["id"]))
+        cancel = asyncio.create_task(jobs.cancel(BUYER, story.hired()["id"]))
         await asyncio.wait_for(database.waiting.wait(), 5)
-        await _play(story, Op("pay", broker=1), Op("lease", broker=1))
+        await story.play_all(Op("pay", broker=1), Op("lease", broker=1))
         story.world.node.faults = [("lookup", Fault.SLOW_BEFORE)]
-        await _play(story, Op("deliver", broker=1))
+        await story.play_all(Op("deliver", broker=1))
         assert _state(story) == ("releasing", "releasing")
         database.turn.set()
         with pytest.raises(WrongStatus):
             await asyncio.wait_for(cancel, 5)
     assert _state(story) == ("releasing", "releasing")
-    await _play(story, Op("deliver_letter"))
+    await story.play_all(Op("deliver_letter"))
     assert _state(story) == ("settled", "settled")
-    assert _job(story)["error_code"] is None
+    assert story.hired()["error_code"] is None
 
 
 async def test_a_release_that_is_decided_is_not_taken_back_by_request(story: Story) -> None:
     await _until_working(story)
     story.world.node.faults = [("lookup", Fault.SLOW_BEFORE)]
-    await _play(story, Op("deliver"))
+    await story.play_all(Op("deliver"))
     broker = story.world.working(1)
     assert broker is not None
     with pytest.raises(WrongStatus):
         async with broker.database.write() as tx:
-            await broker.escrows.ask_cancel(tx, JobId(_job(story)["id"]), reason="changed my mind")
+            await broker.escrows.ask_cancel(tx, JobId(story.hired()["id"]), reason="changed my mind")
     assert _state(story) == ("releasing", "releasing")
 
 
 async def test_a_pay_window_that_ended_does_nothing_to_a_job_that_was_paid_for_meanwhile(
     story: Story,
 ) -> None:
-    await _play(story, Op("hire"))
+    await story.play_all(Op("hire"))
     async with _late_jobs(story) as (jobs, database):
         story.world.clock.time += LIMITS.pay_seconds + 6
         tick = asyncio.create_task(jobs.tick())
         await asyncio.wait_for(database.waiting.wait(), 5)
-        await _play(story, Op("pay", broker=1))
+        await story.play_all(Op("pay", broker=1))
         assert _state(story) == ("open", "open")  # the node has it expired by now
         story.world.clock.time -= 30
-        await _play(story, Op("pay", broker=1))
+        await story.play_all(Op("pay", broker=1))
         assert _state(story) == ("funded", "accepted")
         database.turn.set()
         await asyncio.wait_for(tick, 5)
@@ -446,15 +435,15 @@ async def test_a_pay_window_that_ended_does_nothing_to_a_job_that_was_paid_for_m
 
 async def test_a_rejection_that_an_acceptance_has_overtaken_is_refused(story: Story) -> None:
     await _until_working(story, REVIEW)
-    await _play(story, Op("deliver"))
+    await story.play_all(Op("deliver"))
     async with _late_jobs(story) as (jobs, database):
-        reject = asyncio.create_task(jobs.reject(BUYER, _job(story)["id"], reason="no"))
+        reject = asyncio.create_task(jobs.reject(BUYER, story.hired()["id"], reason="no"))
         await asyncio.wait_for(database.waiting.wait(), 5)
-        await _play(story, Op("accept", broker=1))
+        await story.play_all(Op("accept", broker=1))
         database.turn.set()
         with pytest.raises(WrongStatus):
             await asyncio.wait_for(reject, 5)
-    assert _job(story)["status"] == JobStatus.SETTLED
+    assert story.hired()["status"] == JobStatus.SETTLED
 
 
 # --- H9: a clock that is put back ------------------------------------------------------------------------------
@@ -463,8 +452,8 @@ async def test_a_rejection_that_an_acceptance_has_overtaken_is_refused(story: St
 async def test_a_retry_that_was_set_by_a_clock_that_ran_ahead_is_made(story: Story) -> None:
     payment_hash = await _until_working(story)
     story.world.node.outcomes[payment_hash] = [NO_ROUTE]
-    await _play(story, Op("deliver"))
+    await story.play_all(Op("deliver"))
     assert _state(story) == ("releasing", "releasing")
     story.world.clock.time -= 3_600
-    await _play(story, Op("sweep"))
+    await story.play_all(Op("sweep"))
     assert _state(story) == ("settled", "settled")

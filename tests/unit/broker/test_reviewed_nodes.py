@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from databases import Template
 from escrow_checks import Books
-from escrow_story import BUYER, Op, Story, open_story
+from escrow_story import BUYER, Op, Story
 from escrow_world import LIMITS, PREIMAGES
 from faulty_node import OWN_NODE
 from withdrawal_world import AGENT, OWED, WithdrawalWorld, open_withdrawals
@@ -30,12 +30,6 @@ async def world(template: Template, tmp_path: Path) -> AsyncGenerator[Withdrawal
     async with open_withdrawals(tmp_path, template) as opened:
         async with opened.database.write() as tx:
             await ledger.set_node(tx, opened.limits.own_node, opening_msat=0)
-        yield opened
-
-
-@pytest.fixture
-async def story(template: Template) -> AsyncGenerator[Story]:
-    async with open_story(template, brokers=1) as opened:
         yield opened
 
 

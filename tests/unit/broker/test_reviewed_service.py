@@ -14,7 +14,7 @@ import pytest
 import structlog
 from databases import Template
 from escrow_checks import Books
-from escrow_story import BUYER, PROVIDER, Op, Story, open_story
+from escrow_story import BUYER, PROVIDER, Op, Story
 from escrow_world import (
     BROKER_KEY,
     LEASE_SECONDS,
@@ -61,22 +61,11 @@ INPUT = {"text": "hello"}
 
 
 @pytest.fixture
-async def story(template: Template) -> AsyncGenerator[Story]:
-    async with open_story(template, brokers=1) as opened:
-        yield opened
-
-
-@pytest.fixture
 async def world(template: Template) -> AsyncGenerator[World]:
     """A world without an auditor, for tests that write into its database."""
     with fast_folder() as folder:
         async with open_world(template, folder, brokers=1) as opened:
             yield opened
-
-
-async def _play(story: Story, *script: Op) -> None:
-    for op in script:
-        assert await story.play(op) == [], op
 
 
 async def _still_there() -> bool:
@@ -99,16 +88,16 @@ def _statuses(world: World) -> dict[str, str]:
 
 
 async def test_sweeping_over_a_stuck_payout_again_and_again_keeps_one_task_for_it(story: Story) -> None:
-    await _play(story, Op("hire"), Op("pay"), Op("lease"))
+    await story.play_all(Op("hire"), Op("pay"), Op("lease"))
     story.world.node.faults = [("pay", Fault.SLOW_BEFORE)]
-    await _play(story, Op("deliver"))
+    await story.play_all(Op("deliver"))
     job = story.job(0)
     assert job is not None
     for _ in range(30):
-        await _play(story, Op("sweep"))
+        await story.play_all(Op("sweep"))
         names = [task.get_name() for task in asyncio.all_tasks()]
         assert names.count(f"escrow {job['id']}") <= 1
-    await _play(story, Op("deliver_letter"))
+    await story.play_all(Op("deliver_letter"))
     assert story.books.rows("SELECT state FROM escrow") == [{"state": "settled"}]
 
 
@@ -136,7 +125,7 @@ async def _application(
 async def test_a_provider_that_worked_on_while_the_broker_was_away_delivers(
     story: Story, tmp_path: Path
 ) -> None:
-    await _play(story, Op("hire"), Op("pay"), Op("lease"), Op("kill"))
+    await story.play_all(Op("hire"), Op("pay"), Op("lease"), Op("kill"))
     job = story.job(0)
     assert job is not None
     world = story.world
@@ -263,10 +252,10 @@ async def test_a_broker_without_the_permission_to_cancel_does_not_start(tmp_path
 
 
 async def test_a_broker_whose_recovery_gets_no_answer_does_not_start(story: Story) -> None:
-    await _play(story, Op("hire"), Op("pay"), Op("kill"), Op("node_down"), Op("start"))
+    await story.play_all(Op("hire"), Op("pay"), Op("kill"), Op("node_down"), Op("start"))
     # What it owes could not be compared with its node, so it serves nobody.
     assert story.world.brokers == [None]
-    await _play(story, Op("node_up"), Op("start"))
+    await story.play_all(Op("node_up"), Op("start"))
     assert story.world.working(0) is not None
 
 

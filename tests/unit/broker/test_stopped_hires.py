@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-
 import pytest
-from databases import Template
-from escrow_story import BUYER, PROVIDER, Op, Story, open_story
+from escrow_story import BUYER, PROVIDER, Op, Story
 
 from lightwork_broker.errors import PayoutsStopped
 from lightwork_contracts.status import Acceptance
 from lightwork_contracts.wire.market import RequestQuote
-
-
-@pytest.fixture
-async def story(template: Template) -> AsyncGenerator[Story]:
-    async with open_story(template, brokers=1) as opened:
-        yield opened
 
 
 async def test_with_a_closed_gate_nothing_is_quoted_and_nobody_is_asked(story: Story) -> None:

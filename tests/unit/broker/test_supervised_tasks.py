@@ -7,11 +7,10 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-import pytest
 import structlog.testing
 from databases import Template, WrappedDatabase
 from e2e_waiting import until
-from escrow_story import BUYER, PROVIDER, Op, Story, open_story
+from escrow_story import BUYER, PROVIDER, Op, Story
 from escrow_world import LIMITS, PREIMAGES, PROVIDER_NODE_KEY, CountedIds, ManualClock, open_world
 from fast_folder import fast_folder
 from faulty_node import OWN_NODE, FaultyNode
@@ -86,12 +85,6 @@ class Tripping(Port):
         self.follows_blocks += 1
         yield 1_000
         await asyncio.Event().wait()
-
-
-@pytest.fixture
-async def story(template: Template) -> AsyncGenerator[Story]:
-    async with open_story(template, brokers=1) as opened:
-        yield opened
 
 
 async def _rest(name: str) -> None:

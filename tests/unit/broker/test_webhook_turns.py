@@ -11,10 +11,10 @@ from ipaddress import ip_address
 
 import httpx2
 import pytest
-from databases import Backup, Template
+from databases import Backup
 from e2e_waiting import until
 from escrow_checks import Books
-from escrow_story import Op, Story, open_story
+from escrow_story import Op, Story
 from escrow_world import BUYER_KEY, PROVIDER_KEY
 
 from lightwork_broker.clock import Ids
@@ -50,12 +50,6 @@ class Line(httpx2.AsyncBaseTransport):
         return [json.loads(body)["data"]["seq"] for _, body in self.seen]
 
 
-@pytest.fixture
-async def story(template: Template) -> AsyncGenerator[Story]:
-    async with open_story(template, brokers=1) as opened:
-        yield opened
-
-
 async def _here(host: str) -> list[Address]:
     del host
     return [ip_address("127.0.0.1")]
@@ -77,11 +71,6 @@ async def _sender(story: Story, line: Line, *, look_up: Resolve = _here) -> Asyn
     finally:
         await webhooks.close()
         await database.close()
-
-
-async def _play(story: Story, *script: Op) -> None:
-    for op in script:
-        assert await story.play(op) == [], op
 
 
 async def _send(webhooks: Webhooks) -> None:
@@ -115,7 +104,7 @@ async def test_a_broker_that_was_away_does_not_end_the_turn_of_the_one_that_took
     first, second, third = Line(status), Line(), Line()
     async with _sender(story, first) as stalls, _sender(story, second) as takes_over:
         await stalls.add(BUYER, URL)
-        await _play(story, *WHOLE_JOB)
+        await story.play_all(*WHOLE_JOB)
         first.go_on.clear()
         await stalls.look()
         await until(_begun(first), what="the first one sends")
@@ -191,7 +180,7 @@ async def test_whatever_goes_wrong_counts_as_a_failure_and_is_tried_again_later_
 
     async with _sender(story, Line(), look_up=breaks) as webhooks:
         await webhooks.add(BUYER, URL)
-        await _play(story, *WHOLE_JOB)
+        await story.play_all(*WHOLE_JOB)
         for tries in (1, 2, 3):
             await _send(webhooks)
             await _send(webhooks)  # the same moment: it is tried once
@@ -220,11 +209,11 @@ async def test_an_event_that_cannot_be_read_keeps_no_webhook_of_others_waiting(s
     line = Line()
     async with _sender(story, line) as webhooks:
         await webhooks.add(BUYER, URL)
-        await _play(story, *WHOLE_JOB)
+        await story.play_all(*WHOLE_JOB)
         story.books.unguard("job_event")
         story.books.change("UPDATE job_event SET data = '{'")
         await webhooks.add(PROVIDER, URL)
-        await _play(story, Op("hire"))
+        await story.play_all(Op("hire"))
         await _send(webhooks)
         await _send(webhooks)
         known = {one.owner: one for one in [*await webhooks.mine(BUYER), *await webhooks.mine(PROVIDER)]}
@@ -246,7 +235,7 @@ async def test_no_two_events_have_one_id_although_an_older_copy_of_the_database_
     world, before, after = story.world, Line(), Line()
     async with _sender(story, Line()) as webhooks:
         await webhooks.add(BUYER, URL)
-    await _play(story, Op("hire"), Op("pay"))
+    await story.play_all(Op("hire"), Op("pay"))
     (job,) = story.books.rows("SELECT id FROM job")
     story.books.close()
     await world.stop(0)

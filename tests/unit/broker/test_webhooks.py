@@ -11,9 +11,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
-from databases import Template, WrappedDatabase
+from databases import WrappedDatabase
 from e2e_waiting import until
-from escrow_story import Op, Story, open_story
+from escrow_story import Op, Story
 from escrow_world import BUYER_KEY, PROVIDER_KEY
 from webhook_receiver import Receiver
 
@@ -33,12 +33,6 @@ from lightwork_contracts.ids import Pubkey
 
 STRANGER = Pubkey("ab" * 32)
 WHOLE_JOB = (Op("hire"), Op("pay"), Op("lease"), Op("deliver"))
-
-
-@pytest.fixture
-async def story(template: Template) -> AsyncGenerator[Story]:
-    async with open_story(template, brokers=1) as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -76,11 +70,6 @@ async def _sender(story: Story) -> AsyncGenerator[Webhooks]:
         await database.close()
 
 
-async def _play(story: Story, *script: Op) -> None:
-    for op in script:
-        assert await story.play(op) == [], op
-
-
 async def _send(webhooks: Webhooks) -> None:
     await webhooks.look()
     await webhooks.calm()
@@ -107,7 +96,7 @@ async def test_both_parties_are_told_each_event_once_and_in_order(
 ) -> None:
     async with _sender(story) as webhooks:
         added = await webhooks.add(owner, receiver.url)
-        await _play(story, *WHOLE_JOB)
+        await story.play_all(*WHOLE_JOB)
         await _send(webhooks)
         await _send(webhooks)
     assert _numbers(receiver) == _logged(story)
@@ -126,7 +115,7 @@ async def test_what_is_sent_holds_no_input_no_result_and_no_preimage(
 ) -> None:
     async with _sender(story) as webhooks:
         await webhooks.add(PROVIDER_KEY.public, receiver.url)
-        await _play(story, *WHOLE_JOB)
+        await story.play_all(*WHOLE_JOB)
         await _send(webhooks)
     sent = b"".join(got.body for got in receiver.seen).decode()
     (job,) = story.books.rows("SELECT input, result, preimage FROM job")
@@ -138,7 +127,7 @@ async def test_what_is_sent_holds_no_input_no_result_and_no_preimage(
 async def test_strangers_are_told_nothing(story: Story, receiver: Receiver) -> None:
     async with _sender(story) as webhooks:
         await webhooks.add(STRANGER, receiver.url)
-        await _play(story, *WHOLE_JOB)
+        await story.play_all(*WHOLE_JOB)
         await _send(webhooks)
     assert receiver.seen == []
 
@@ -148,7 +137,7 @@ async def test_what_a_receiver_did_not_take_is_sent_later_in_order_and_nothing_i
 ) -> None:
     async with _sender(story) as webhooks:
         await webhooks.add(BUYER_KEY.public, receiver.url)
-        await _play(story, *WHOLE_JOB)
+        await story.play_all(*WHOLE_JOB)
         receiver.answers = (503, {}, b"busy")
         for _ in range(3):
             await _send(webhooks)  # the same moment: it is tried once
@@ -170,10 +159,10 @@ async def test_what_a_receiver_did_not_take_is_sent_later_in_order_and_nothing_i
 
 
 async def test_a_broker_that_dies_while_it_sends_loses_nothing(story: Story, receiver: Receiver) -> None:
-    await _play(story, Op("hire"))
+    await story.play_all(Op("hire"))
     async with _sender(story) as webhooks:
         await webhooks.add(BUYER_KEY.public, receiver.url)
-        await _play(story, *WHOLE_JOB[1:])
+        await story.play_all(*WHOLE_JOB[1:])
         receiver.go_on.clear()
         await webhooks.look()
         await until(_heard(receiver, 1), what="a message arrives")
@@ -192,7 +181,7 @@ async def test_two_brokers_send_each_event_once(story: Story, receiver: Receiver
     async with _sender(story) as one, _sender(story) as other:
         await one.add(BUYER_KEY.public, receiver.url)
         for op in WHOLE_JOB:
-            await _play(story, op)
+            await story.play_all(op)
             await asyncio.gather(*(_send(webhooks) for webhooks in (one, other)))
         await _send(one)
     assert _numbers(receiver) == _logged(story)
@@ -205,7 +194,7 @@ async def test_a_receiver_that_hangs_keeps_no_other_waiting(story: Story, receiv
         async with _sender(story) as webhooks:
             await webhooks.add(BUYER_KEY.public, slow.url)
             await webhooks.add(PROVIDER_KEY.public, receiver.url)
-            await _play(story, *WHOLE_JOB)
+            await story.play_all(*WHOLE_JOB)
             await webhooks.look()
             await until(_heard(receiver, len(_logged(story))), what="the others are told")
             assert len(slow.seen) <= 1
@@ -220,10 +209,10 @@ async def test_many_webhooks_of_strangers_keep_nobody_waiting_for_ever(
         for number in range(60):
             await webhooks.add(Pubkey(f"{number // MOST_OF_OWNER:02x}" * 32), receiver.url)
         await webhooks.add(BUYER_KEY.public, receiver.url)
-        await _play(story, *WHOLE_JOB[:3])
+        await story.play_all(*WHOLE_JOB[:3])
         # There is always a new event when they are looked at again, so nobody is ever done.
         for _ in range(8):
-            await _play(story, Op("heartbeat"))
+            await story.play_all(Op("heartbeat"))
             await _send(webhooks)
         assert receiver.seen != []
 
@@ -232,7 +221,7 @@ async def test_events_of_others_cost_a_webhook_no_writes_of_its_own(story: Story
     async with _sender(story) as webhooks:
         for number in range(20):
             await webhooks.add(Pubkey(f"{number:02x}" * 32), receiver.url)
-        await _play(story, *WHOLE_JOB)
+        await story.play_all(*WHOLE_JOB)
         counted = CountedWrites(open_database(story.world.place))
         webhooks._database = counted
         await _send(webhooks)
@@ -245,9 +234,9 @@ async def test_who_is_slow_and_has_much_to_hear_gives_up_its_place_in_between(
 ) -> None:
     async with _sender(story) as webhooks:
         await webhooks.add(BUYER_KEY.public, receiver.url)
-        await _play(story, *WHOLE_JOB[:3])
+        await story.play_all(*WHOLE_JOB[:3])
         for _ in range(BATCH + 10):
-            await _play(story, Op("heartbeat"))
+            await story.play_all(Op("heartbeat"))
         await _send(webhooks)
         assert len(receiver.seen) == BATCH
         await _send(webhooks)
@@ -259,7 +248,7 @@ async def test_a_webhook_that_is_removed_while_it_is_sent_for_hears_no_more(
 ) -> None:
     async with _sender(story) as webhooks:
         added = await webhooks.add(BUYER_KEY.public, receiver.url)
-        await _play(story, *WHOLE_JOB)
+        await story.play_all(*WHOLE_JOB)
         receiver.go_on.clear()
         await webhooks.look()
         await until(_heard(receiver, 1), what="a message arrives")
@@ -275,7 +264,7 @@ async def test_a_webhook_that_fails_for_days_is_given_up_and_says_so(
     receiver.answers = (410, {}, b"")
     async with _sender(story) as webhooks:
         await webhooks.add(BUYER_KEY.public, receiver.url)
-        await _play(story, *WHOLE_JOB)
+        await story.play_all(*WHOLE_JOB)
         await _send(webhooks)
         story.world.clock.time += GIVE_UP_SECONDS + 1
         await _send(webhooks)
@@ -294,7 +283,7 @@ async def test_only_its_owner_can_remove_a_webhook_and_then_nothing_is_sent(
         with pytest.raises(NotFound):
             await webhooks.remove(STRANGER, added.id)
         await webhooks.remove(BUYER_KEY.public, added.id)
-        await _play(story, *WHOLE_JOB)
+        await story.play_all(*WHOLE_JOB)
         await _send(webhooks)
     assert receiver.seen == []
 

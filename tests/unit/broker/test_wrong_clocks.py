@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-
 import pytest
-from databases import Template
-from escrow_story import Op, Story, open_story
+from escrow_story import Op, Story
 from faulty_node import Fault, Outcome
 
 from lightwork_contracts.ids import PaymentHash
@@ -46,19 +43,8 @@ BURST = 7
 """The number that means 120 blocks at once."""
 
 
-@pytest.fixture
-async def story(template: Template) -> AsyncGenerator[Story]:
-    async with open_story(template, brokers=1) as opened:
-        yield opened
-
-
-async def _play(story: Story, *script: Op) -> None:
-    for op in script:
-        assert await story.play(op) == [], op
-
-
 async def _reach(story: Story, moment: str) -> None:
-    await _play(story, *MOMENTS[moment])
+    await story.play_all(*MOMENTS[moment])
     if moment in PAYING:
         job = story.job(0)
         assert job is not None
@@ -67,7 +53,7 @@ async def _reach(story: Story, moment: str) -> None:
             node.outcomes[PaymentHash(job["payment_hash"])] = [Outcome()]
         else:
             node.faults = [("pay", Fault.SLOW_BEFORE if moment == "on the wire" else Fault.LOST_AFTER)]
-        await _play(story, Op("deliver"))
+        await story.play_all(Op("deliver"))
 
 
 async def _look_around(story: Story) -> None:
@@ -75,7 +61,7 @@ async def _look_around(story: Story) -> None:
     for seconds in (0, 2, 11):
         story.world.clock.time += seconds
         story.world.node.time_passes()
-        await _play(story, Op("tick"), Op("sweep"))
+        await story.play_all(Op("tick"), Op("sweep"))
 
 
 def _ends(story: Story) -> tuple[str, str]:
@@ -106,9 +92,9 @@ async def test_a_broker_that_starts_with_a_wrong_clock_costs_nobody_money(
     story: Story, moment: str, wrong_by: float
 ) -> None:
     await _reach(story, moment)
-    await _play(story, Op("kill"))
+    await story.play_all(Op("kill"))
     story.world.brokers_clock.wrong_by = wrong_by
-    await _play(story, Op("start"))
+    await story.play_all(Op("start"))
     await _look_around(story)
     assert await story.heal(diligent=True) == []
     if moment in PAYING:
@@ -118,5 +104,5 @@ async def test_a_broker_that_starts_with_a_wrong_clock_costs_nobody_money(
 @pytest.mark.parametrize("moment", MOMENTS)
 async def test_many_blocks_at_once_cost_nobody_money(story: Story, moment: str) -> None:
     await _reach(story, moment)
-    await _play(story, Op("mine", number=BURST))
+    await story.play_all(Op("mine", number=BURST))
     assert await story.heal(diligent=True) == []
