@@ -235,10 +235,8 @@ class Accounts:
 
     async def is_stopped(self) -> bool:
         """Tell whether this broker asks the node for no further payment of a withdrawal."""
-        if self._gate.is_closed:
-            return True
         async with self._database.read() as tx:
-            return await store.stopped(tx) is not None
+            return self._gate.is_closed or await store.stopped(tx) is not None
 
     # --- doing it ---------------------------------------------------------------------------------------
 
