@@ -16,7 +16,7 @@ from lightwork_broker.webhooks.rules import UrlRefused, read_url, require_public
 Address = IPv4Address | IPv6Address
 Resolve = Callable[[str], Awaitable[list[Address]]]
 
-SECONDS = 10.0
+POST_SECONDS = 10.0
 
 _LOOK_UPS = ThreadPoolExecutor(max_workers=32, thread_name_prefix="look up")
 """Threads of their own: a stranger's name server that says nothing holds one for long, and nobody can end that. In the
@@ -44,7 +44,7 @@ class Outgoing:
         *,
         private: bool,
         look_up: Resolve = resolve,
-        seconds: float = SECONDS,
+        seconds: float = POST_SECONDS,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self._private = private

@@ -15,7 +15,7 @@ from lightwork_broker.clock import Clock, Ids
 from lightwork_broker.db.engine import Database
 from lightwork_broker.errors import NotFound, WebhookRefused
 from lightwork_broker.webhooks import store
-from lightwork_broker.webhooks.outgoing import SECONDS, NotDelivered, Outgoing
+from lightwork_broker.webhooks.outgoing import POST_SECONDS, NotDelivered, Outgoing
 from lightwork_broker.webhooks.rules import UrlRefused, read_url
 from lightwork_broker.webhooks.store import Webhook
 from lightwork_contracts.ids import Pubkey, WebhookId
@@ -30,7 +30,7 @@ AT_ONCE = 32
 BATCH = 50
 TURN_SECONDS = 10.0
 """After so many events or seconds a webhook lets the others send: a slow receiver takes nobody's place for long."""
-LEASE_SECONDS = 2 * SECONDS
+LEASE_SECONDS = 2 * POST_SECONDS
 """Longer than one event may take. So long after a broker that was killed while it sent, another one goes on."""
 LOOK_SECONDS = 0.5
 FIRST_RETRY_SECONDS = 2.0
