@@ -96,7 +96,7 @@ def can_change(one: Ended, closures: Sequence[Closure]) -> bool:
     # Without one that is being closed, what waits is in an open channel, and is no matter of the chain.
     if all(closure.is_over for closure in closures):
         return False
-    return any(htlc.end in (HtlcEnd.WAITING, HtlcEnd.UNTOLD) for htlc in one.htlcs)
+    return any(htlc.end not in (HtlcEnd.TAKEN, HtlcEnd.RETURNED) for htlc in one.htlcs)
 
 
 def finding_of(job: JobId, state: EscrowState, *, lost_msat: int, booked_msat: int) -> Finding | None:
@@ -131,11 +131,11 @@ def _counted(
             match htlc.end:
                 case HtlcEnd.RETURNED:
                     unsaid -= 1
-                case HtlcEnd.UNTOLD if (
+                case HtlcEnd.UNTOLD | HtlcEnd.UNASKED if (
                     one.counts(htlc) and not booked.get(one.job) and one.job not in lost_jobs
                 ):
                     ours.append(one.job)
-                case HtlcEnd.UNTOLD:
+                case HtlcEnd.UNTOLD | HtlcEnd.UNASKED:
                     explained += 1
                 case HtlcEnd.TAKEN | HtlcEnd.WAITING:
                     pass

@@ -49,7 +49,7 @@ async def check_htlcs(database: Database, node: HtlcTeller, *, now: float | None
     height = (await node.summary()).block_height
     async with database.scan() as tx:
         todo = await htlc_store.unchecked(tx, lowest=height - LATE_BLOCKS)
-    checked = [one for one in await ask_ends(node, todo) if not _waits(one)]
+    checked = [one for one in await _ask(node, todo) if not _has(one, HtlcEnd.WAITING, HtlcEnd.UNASKED)]
     if now is not None:
         await _keep(database, {one.job: one.lost_msat for one in checked}, now=now)
     async with database.scan() as tx:
@@ -84,6 +84,14 @@ async def ask_ends(node: Closures, jobs: Sequence[Escrow | Over]) -> list[Ended]
     return list(await asyncio.gather(*map(one, jobs)))
 
 
+async def _ask(node: Closures, jobs: Sequence[Over]) -> list[Ended]:
+    """Ask about one job, and about the others only if the node lets us."""
+    first = await ask_ends(node, jobs[:1])
+    if any(_has(one, HtlcEnd.UNASKED) for one in first):
+        return first
+    return [*first, *await ask_ends(node, jobs[1:])]
+
+
 async def _keep(database: Database, lost: dict[JobId, int], *, now: float) -> None:
     left = iter(lost.items())
     while some := dict(islice(left, KEPT_AT_ONCE)):
@@ -91,5 +99,5 @@ async def _keep(database: Database, lost: dict[JobId, int], *, now: float) -> No
             await htlc_store.add_checks(tx, some, now=now)
 
 
-def _waits(job: Ended) -> bool:
-    return any(htlc.end is HtlcEnd.WAITING for htlc in job.htlcs)
+def _has(job: Ended, *ends: HtlcEnd) -> bool:
+    return any(htlc.end in ends for htlc in job.htlcs)

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from lightwork import PaymentOutcome
 from lightwork_broker.escrow.reconcile import RecoveryFailed, require_permissions
+from lightwork_broker.lightning.closures import HtlcEnd
 from lightwork_broker.lightning.errors import LightningUnavailable
 from lightwork_broker.lightning.lnd import LndNode, LndSettings
 from lightwork_broker.lightning.permissions import NEEDED, PERMISSIONS, WISHED, bake_command
@@ -186,3 +187,33 @@ async def test_asking_what_is_allowed_makes_nothing_and_moves_nothing(
     await node.allowance()
     assert await asyncio.to_thread(there) == before
     await node.close()
+
+
+async def test_what_a_macaroon_does_not_allow_to_ask_of_an_htlc_is_told_to_a_better_one(
+    recorded: tuple[World, Path], network: Network, tmp_path: Path
+) -> None:
+    world, _ = recorded
+    buyer = HandBuyer(world)
+    async with world.money.moves() as moved:
+        job = await buyer.hire_task("echo", "told later", key="told-later")
+        assert (await buyer.pay(job)).outcome is PaymentOutcome.SUCCEEDED
+        await buyer.until(job.id, JobStatus.SETTLED)
+        moved.sold(job.quote)
+    older = tuple(uri for uri in PERMISSIONS if uri not in OF_CLOSED_CHANNELS)
+    nodes = [
+        LndNode(bake(network, tmp_path / name, uris=uris))
+        for name, uris in (("older.macaroon", older), ("own.macaroon", PERMISSIONS))
+    ]
+
+    async def ends() -> list[HtlcEnd]:
+        asked = [await node.incoming_htlcs(job.quote.payment_hash) for node in nodes]
+        return [htlc.end for htlcs in asked for htlc in htlcs]
+
+    async def told() -> bool:
+        return await ends() == [HtlcEnd.UNASKED, HtlcEnd.TAKEN]
+
+    try:
+        await until(told, what="LND has recorded the end of the HTLC")
+    finally:
+        for node in nodes:
+            await node.close()

@@ -32,6 +32,8 @@ class HtlcEnd(StrEnum):
     """The node knows of no end yet: it is in its channel, or was before the node began to keep a record."""
     UNTOLD = "untold"
     """The node keeps no record of single HTLCs (LND: store-final-htlc-resolutions), or kept none then."""
+    UNASKED = "unasked"
+    """We may not ask (LND: a macaroon without LookupHtlcResolution); with a better one, the answer may still be had."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -90,7 +90,7 @@ class LndClosures:
         else:
             return HtlcEnd.TAKEN if told.settled else HtlcEnd.RETURNED
         if isinstance(failure, PermissionMissing):
-            return HtlcEnd.UNTOLD
+            return HtlcEnd.UNASKED
         raise failure
 
     async def _channels_that_are_over(self) -> frozenset[ChannelNumber]:

@@ -39,7 +39,7 @@ class Counting(Port):
 
 
 async def _play(story: Story, *script: Op) -> dict[str, Any]:
-    """Play; return the row of the job that was hired last."""
+    """Play; return the row of the first job."""
     await story.play_all(*script)
     return story.hired()
 
@@ -172,6 +172,21 @@ async def test_a_node_that_keeps_no_record_of_single_htlcs_is_asked_once_and_bre
     for _ in range(2):
         assert await _watchdog(story, node).look() == ()
     assert len(node.asked) == 1
+
+
+async def test_what_the_broker_may_not_ask_is_asked_with_a_better_macaroon_and_of_one_job_until_then(
+    story: Story,
+) -> None:
+    for index in range(3):
+        await story.play_all(Op("hire"), *(Op(step, job=index) for step in ("pay", "lease", "deliver")))
+    hashes = [story.hired(index)["payment_hash"] for index in range(3)]
+    story.world.node.strays.update(hashes)
+    story.world.node.ends = dict.fromkeys(hashes, HtlcEnd.UNASKED)
+    node = Counting(story)
+    assert await _watchdog(story, node).look() == ()
+    assert (len(node.asked), _checks(story)) == (1, [])
+    story.world.node.ends = {}
+    assert len(await _watchdog(story, node).look()) == len(_checks(story)) == 3
 
 
 async def test_a_job_that_is_not_over_is_not_asked_about(story: Story) -> None:
