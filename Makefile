@@ -30,7 +30,7 @@ test: setup ## Every check and every test, real bitcoind and LND included; a mis
 	@scripts/timed.sh compose $(MAKE) --no-print-directory compose
 	@scripts/timed.sh pages $(MAKE) --no-print-directory pages
 	@scripts/timed.sh nodes $(MAKE) --no-print-directory nodes
-	@$(PYTEST) $(ARGS)
+	@$(BIN)/python scripts/suite.py $(ARGS)
 
 ##@ Parts of make test (ARGS="-k word" goes to pytest)
 

@@ -11,7 +11,7 @@ from typing import assert_never
 from e2e_broker import BrokerProcess
 from e2e_client import SignedClient
 from e2e_stage import NODES, Nodes
-from e2e_waiting import until
+from e2e_waiting import SECONDS, until
 
 from lightwork_broker import audit as audits
 from lightwork_broker.db.place import open_database
@@ -112,7 +112,7 @@ class Money:
 
         await until(held, what=f"an HTLC with hash {payment_hash} is held")
 
-    async def until_gone(self, *payment_hashes: str, seconds: float = 20) -> None:
+    async def until_gone(self, *payment_hashes: str, seconds: float = SECONDS) -> None:
         """Wait until no HTLC with one of these hashes is left on any channel; without any, no HTLC at all."""
 
         async def gone() -> bool:
@@ -159,7 +159,7 @@ class Money:
             return (await self.books()).unfinished <= unfinished
 
         with suppress(AssertionError):
-            await until(written, what="the broker's books are closed", seconds=5)
+            await until(written, what="the broker's books are closed")
 
     async def _give_back(self) -> None:
         for htlc in await self._nodes.htlcs():

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import httpx2
 from e2e_client import SignedClient, accepted, new_key
-from e2e_waiting import until
+from e2e_waiting import SECONDS, until
 from e2e_world import World
 from pydantic import JsonValue
 
@@ -222,7 +222,7 @@ class HandBuyer:
     async def read(self, job_id: str) -> JobForBuyer:
         return JobForBuyer.model_validate(await self.client.get(f"/v1/jobs/{job_id}"))
 
-    async def until(self, job_id: str, *wanted: JobStatus, seconds: float = 20) -> JobForBuyer:
+    async def until(self, job_id: str, *wanted: JobStatus, seconds: float = SECONDS) -> JobForBuyer:
         """Wait until the job is in one of these statuses."""
 
         async def reached() -> JobForBuyer | None:

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-SECONDS = 20.0
+SECONDS = 60.0
+"""Far more than anything takes, on a machine that is busy, too: it tells what hangs from what is slow."""
 
 
 async def until(

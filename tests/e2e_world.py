@@ -12,7 +12,7 @@ from e2e_client import SignedClient, new_key
 from e2e_lnd_nodes import LndNodes
 from e2e_money import Money
 from e2e_stage import Stage
-from e2e_waiting import until
+from e2e_waiting import SECONDS, until
 
 from lightwork import Agent, Market, Profile, Runner
 from lightwork.broker import Broker
@@ -102,7 +102,7 @@ class World:
         running = asyncio.create_task(runner.run())
         ready = asyncio.create_task(runner.ready.wait())
         try:
-            await asyncio.wait({running, ready}, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({running, ready}, timeout=SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if running.done():
                 running.result()
             assert runner.ready.is_set(), "the runner could not list its tasks"
@@ -110,12 +110,14 @@ class World:
         finally:
             ready.cancel()
             runner.stop()
-            await asyncio.wait({running}, timeout=20)
+            await asyncio.wait({running}, timeout=SECONDS)
             running.cancel()
             await broker.close()
 
 
-async def until_status(market: Market, job_id: str, *wanted: JobStatus, seconds: float = 20) -> JobForBuyer:
+async def until_status(
+    market: Market, job_id: str, *wanted: JobStatus, seconds: float = SECONDS
+) -> JobForBuyer:
     """Wait until a job is in one of these statuses, and return it."""
 
     async def reached() -> JobForBuyer | None:

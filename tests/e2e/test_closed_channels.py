@@ -214,7 +214,7 @@ async def test_what_a_payer_took_back_on_the_chain_of_a_settled_job_is_named_and
                 f"{sat} msat of settled jobs went back to a payer on the chain, which is {job.id}"
             ]
 
-        await until(counted, what="the loss is found by counting", seconds=30)
+        await until(counted, what="the loss is found by counting")
         await scene.nodes.kill("broker")
         await scene.nodes.start("broker")
     code, _ = await scene.audit("--acknowledge")

@@ -230,7 +230,7 @@ async def test_the_brokers_node_killed_while_it_holds_an_htlc_the_job_completes(
         await until(delivered, what="the result is taken without the node")
         await world.nodes.start_broker_node()
         assert await job.wait() == text
-        await until_status(market, job.id, JobStatus.SETTLED, seconds=60)
+        await until_status(market, job.id, JobStatus.SETTLED)
         moved.sold(job.view.quote)
 
 

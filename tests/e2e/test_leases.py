@@ -140,4 +140,4 @@ async def until_online(world: World, key: SecretKey, child: subprocess.Popen[byt
         found = (await client.raw("GET", f"/v1/listings?agent={key.public}&online=true&q=gated")).json()
         return bool(found["listings"])
 
-    await until(online, what="the runner is online", seconds=30)
+    await until(online, what="the runner is online")

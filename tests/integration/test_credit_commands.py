@@ -112,9 +112,9 @@ async def open_shop(folder: Path) -> AsyncGenerator[Shop]:
     seller = party(folder, "seller", broker=url)
     arguments = ["broker", "run", "--network", "simulated", "--port", str(port)]
     with child(arguments, operator, folder / "broker.log"):
-        await until(lambda: _is_listed(url, at_least=0), what="the broker answers", seconds=60)
+        await until(lambda: _is_listed(url, at_least=0), what="the broker answers")
         with child(["run", "--credit", str(agent)], seller, folder / "agent.log"):
-            await until(lambda: _is_listed(url, at_least=1), what="the task is listed", seconds=60)
+            await until(lambda: _is_listed(url, at_least=1), what="the task is listed")
             yield Shop(folder, url, seller, party(folder, "buyer", broker=url, wallet="buyer"))
 
 
@@ -146,7 +146,7 @@ async def test_who_withdraws_while_payouts_are_stopped_is_told_at_once_what_it_w
         async def is_stopped() -> bool:
             return await shop.health() == 503
 
-        await until(is_stopped, what="the watchdog has stopped payouts", seconds=60)
+        await until(is_stopped, what="the watchdog has stopped payouts")
         code, waiting = await command(shop.taking, "withdraw", "--amount", "90", "--max-fee", "5")
         assert code == 4
         assert waiting["error"]["code"] == "withdrawal_unknown"
@@ -157,7 +157,7 @@ async def test_who_withdraws_while_payouts_are_stopped_is_told_at_once_what_it_w
         async def is_sound() -> bool:
             return not await is_stopped()
 
-        await until(is_sound, what="payouts go on", seconds=60)
+        await until(is_sound, what="payouts go on")
         show = waiting["error"]["hint"].split()[1:]
         code, paid = await command(shop.taking, *show)
         assert (code, paid["status"]) == (0, "paid")

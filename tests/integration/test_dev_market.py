@@ -154,15 +154,15 @@ async def test_an_agent_that_changes_is_started_again_and_a_broken_one_says_why(
         async def says(word: str) -> bool:
             return (await terminal.run(*hire))[1].splitlines()[-1] == word
 
-        await until(lambda: says("HI!"), what="the new version answers", seconds=60)
+        await until(lambda: says("HI!"), what="the new version answers")
         file.write_text(SHOUTER + "\nthis is no Python\n")
 
         async def complains() -> bool:
             return "invalid syntax" in terminal.log.read_text()
 
-        await until(complains, what="dev says what is wrong with the file", seconds=60)
+        await until(complains, what="dev says what is wrong with the file")
         file.write_text(SHOUTER.replace("text.upper()", "text.upper() + '?'"))
-        await until(lambda: says("HI?"), what="the mended version answers", seconds=60)
+        await until(lambda: says("HI?"), what="the mended version answers")
 
 
 async def test_a_part_that_ends_by_itself_is_said_and_all_the_rest_is_stopped(tmp_path: Path) -> None:

@@ -208,10 +208,10 @@ async def test_three_processes_meet_on_the_brokers_simulated_network(tmp_path: P
     seller = SimulatedWallet(url, "seller")
     buyer = SimulatedWallet(url, "buyer")
     with serving as broker:
-        await until(lambda: _answers(url, broker), what="the broker answers", seconds=60)
+        await until(lambda: _answers(url, broker), what="the broker answers")
         before = [await buyer.balance_msat(), await seller.balance_msat()]
         with child(["run", str(agent)], party(tmp_path, "seller", broker=url), tmp_path / "agent.log"):
-            await until(lambda: _is_listed(url), what="the task is listed", seconds=60)
+            await until(lambda: _is_listed(url), what="the task is listed")
             hired = await asyncio.to_thread(
                 subprocess.run,
                 [COMMAND, "hire", "shout", "--text", "hi", "--max", "20", "--json"],

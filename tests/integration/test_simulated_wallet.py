@@ -118,7 +118,7 @@ async def test_paying_a_hold_waits_for_its_release(scene: Scene) -> None:
     assert (await scene.alice.lookup(preimage().payment_hash)).outcome is PaymentOutcome.IN_FLIGHT
     assert not paying.done()
     await scene.wallets.hub.settle(preimage())
-    paid = await asyncio.wait_for(paying, 10)
+    paid = await asyncio.wait_for(paying, 60)
     assert (paid.outcome, paid.preimage) == (PaymentOutcome.SUCCEEDED, preimage().hex())
 
 
@@ -227,7 +227,7 @@ async def test_mining_stops_before_it_sends_a_held_payment_back_unless_it_is_for
     assert mined.json()["height"] == chain["next_deadline"] - 1
     assert not paying.done()
     assert (await scene.http.post("/mine", json={"blocks": 1, "force": True})).status_code == 200
-    gone = await asyncio.wait_for(paying, 10)
+    gone = await asyncio.wait_for(paying, 60)
     assert (gone.outcome, gone.reason) == (PaymentOutcome.FAILED, "incorrect_payment_details")
 
 

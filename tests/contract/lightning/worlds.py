@@ -15,7 +15,7 @@ from lightwork_contracts.bolt11 import Network, write_invoice
 from lightwork_contracts.ids import PaymentHash
 from lightwork_contracts.money import Msat
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 CLTV = 80
 
 

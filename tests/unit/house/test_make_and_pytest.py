@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import cast
@@ -13,6 +15,10 @@ import pytest
 REPOSITORY = Path(__file__).parents[3]
 NOT_IN_MAKE_TEST = {"benchmarks"}
 FOUND_IN_OTHERS = {"__pycache__"}
+
+
+SCRIPTS = REPOSITORY / "scripts"
+RUN_LANES = "import sys, suite; sys.exit(suite.run({}, {}))"
 
 
 def folders_in_order() -> list[str]:
@@ -32,6 +38,44 @@ def test_tests_without_nodes_run_before_those_with_nodes() -> None:
     assert order.index("unit") == 0
     assert max(order.index(name) for name in ("property", "packaging", "docs")) < order.index("contract")
     assert order[-1] == "e2e"
+
+
+def test_each_folder_of_tests_is_in_one_of_the_two_lanes_of_make_test() -> None:
+    program = "import json, suite; print(json.dumps(suite.lanes()))"
+    told = subprocess.run([sys.executable, "-c", program], cwd=SCRIPTS, capture_output=True, check=True)
+    without, on_nodes = json.loads(told.stdout)
+    assert sorted([*without, *on_nodes]) == sorted(folders_in_order())
+    assert without[0] == "tests/unit"
+    assert on_nodes[-1] == "tests/e2e"
+
+
+@pytest.mark.parametrize(("first", "second", "code"), [(0, 0, 0), (3, 0, 3), (0, 4, 4), (3, 4, 3)])
+def test_a_failure_in_either_lane_is_a_failure_and_what_both_print_is_shown(
+    first: int, second: int, code: int
+) -> None:
+    lanes = [[sys.executable, "-c", f"print({end}); exit({end})"] for end in (first, second)]
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_LANES.format(*lanes)], cwd=SCRIPTS, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout.split()) == (code, [str(first), str(second)])
+
+
+def test_who_ends_the_suite_ends_both_lanes_and_each_takes_down_what_it_has_started(tmp_path: Path) -> None:
+    lane = (
+        "import pathlib, signal\n"
+        "signal.signal(signal.SIGALRM, lambda *_: exit(9))\n"
+        "signal.alarm(60)\n"
+        "try:\n    pathlib.Path({name!r}).touch(); signal.pause()\n"
+        "except KeyboardInterrupt:\n    pathlib.Path({name!r} + '.down').touch()\n    exit(2)\n"
+    )
+    names = [str(tmp_path / name) for name in ("first", "second")]
+    lanes = [[sys.executable, "-c", lane.format(name=name)] for name in names]
+    running = subprocess.Popen([sys.executable, "-c", RUN_LANES.format(*lanes)], cwd=SCRIPTS)
+    while not all(Path(name).exists() for name in names):
+        assert running.poll() is None
+    running.terminate()
+    assert running.wait() == 2
+    assert all(Path(f"{name}.down").exists() for name in names)
 
 
 @pytest.mark.parametrize(

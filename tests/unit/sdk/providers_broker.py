@@ -55,7 +55,7 @@ class ProvidersBroker:
     def sent(self, ending: str) -> list[dict[str, object]]:
         return [body for path, body in self.calls if path.endswith(ending)]
 
-    async def until(self, true: Callable[[], bool], seconds: float = 5) -> None:
+    async def until(self, true: Callable[[], bool], seconds: float = 30) -> None:
         async with asyncio.timeout(seconds):
             while not true():
                 await self._next_change()
