@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Literal
 
 from lightwork import Acceptance, Agent, Msat, TaskFailed, TaskRefused, sats
 
 agent = Agent("shop", description="What a market sells.")
 
 FRACTION = Msat(10_123)
-_gates: dict[str, asyncio.Event] = {}
 
 
-def gate(name: str) -> asyncio.Event:
+class Gate(asyncio.Event):
+    """What a `gated` job waits for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = asyncio.Event()
+        """A job waits here, so its provider knows that it has the lease."""
+
+    async def wait(self) -> Literal[True]:
+        self.reached.set()
+        return await super().wait()
+
+
+_gates: dict[str, Gate] = {}
+
+
+def gate(name: str) -> Gate:
     """Return the event that a `gated` job with this text waits for."""
-    return _gates.setdefault(name, asyncio.Event())
+    return _gates.setdefault(name, Gate())
 
 
 def close_gates() -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import e2e_shop
 from e2e_broker import BrokerProcess
 from e2e_client import SignedClient, new_key
 from e2e_lnd_nodes import LndNodes
@@ -125,3 +126,12 @@ async def until_status(
         return view if view.status in wanted else None
 
     return await until(reached, what=f"{job_id} is {' or '.join(wanted)}", seconds=seconds)
+
+
+async def until_at_work(text: str) -> None:
+    """Wait until a provider in this process works on the `gated` job with this text.
+
+    A job that the broker calls working may be one of which its provider has not heard yet.
+    """
+    async with asyncio.timeout(SECONDS):
+        await e2e_shop.gate(text).reached.wait()

@@ -352,9 +352,10 @@ def create_app(
             # Before the books are compared: how far they were is what tells an older copy of the database.
             await stop_if_forgotten(rooms.database, node, clock=time, pending=escrow_store.credit_under_way)
             await rooms.watchdog.look()
-            await rooms.jobs.keep_leases(seconds=settings.lease_seconds)
             taken_up = await rooms.reconciler.boot(patience_seconds=settings.node_patience_seconds)
             taken_up += await rooms.accounts.sweep()
+            # Last of all: until here no heartbeat could reach this broker.
+            await rooms.jobs.keep_leases(seconds=settings.lease_seconds)
             log.info("broker.started", unfinished=taken_up, network=rooms.info.network, node=rooms.info.node)
             background += [
                 asyncio.create_task(_supervised(work), name=name)

@@ -19,7 +19,7 @@ from e2e_client import accepted
 from e2e_provider import HandBuyer, HandProvider
 from e2e_stage import ESCROW_STAGES, Stage
 from e2e_waiting import until
-from e2e_world import World, until_status
+from e2e_world import World, until_at_work, until_status
 
 from lightwork import Market, PaymentOutcome, sats
 from lightwork_contracts.status import JobStatus
@@ -69,7 +69,7 @@ async def test_killed_while_the_provider_works_the_job_completes(fragile: Fragil
     world, text = fragile.world, "killed at work"
     async with world.money.moves() as moved:
         job = await market.start("gated", text=text, max_price=sats(20))
-        await until_status(market, job.id, JobStatus.WORKING)
+        await until_at_work(text)
         waiting = asyncio.create_task(job.wait())
         await world.broker.kill()
         assert await world.money.held(job.view.quote.payment_hash) == {"buyer", "broker"}
@@ -85,7 +85,7 @@ async def test_a_result_that_is_ready_while_the_broker_is_down_is_delivered_late
     world, text = fragile.world, "ready while down"
     async with world.money.moves() as moved:
         job = await market.start("gated", text=text, max_price=sats(20))
-        await until_status(market, job.id, JobStatus.WORKING)
+        await until_at_work(text)
         await world.broker.kill()
         e2e_shop.gate(text).set()
         await world.broker.restart()
@@ -218,7 +218,7 @@ async def test_the_brokers_node_killed_while_it_holds_an_htlc_the_job_completes(
     world, text = fragile.world, "node killed"
     async with world.money.moves() as moved:
         job = await market.start("gated", text=text, max_price=sats(20))
-        await until_status(market, job.id, JobStatus.WORKING)
+        await until_at_work(text)
         await world.nodes.kill_broker_node()
         health = await world.client().raw("GET", "/v1/health")
         assert health.status_code == 503

@@ -12,7 +12,7 @@ from e2e_broker import BrokerProcess
 from e2e_client import SignedClient, accepted, refused
 from e2e_provider import HandBuyer, HandProvider, advert
 from e2e_stage import Stage
-from e2e_world import World, until_status
+from e2e_world import World, until_at_work, until_status
 from pydantic import JsonValue
 
 from lightwork import Job, Market, PaymentOutcome, sats
@@ -110,7 +110,7 @@ async def test_the_sdk_hears_each_event_once_across_a_restart_of_the_broker(
         ):
             job = await market.start("gated", text=text, max_price=sats(20))
             following = asyncio.create_task(collect(job))
-            await until_status(market, job.id, JobStatus.WORKING)
+            await until_at_work(text)
             await broker.kill()
             await broker.restart()
             e2e_shop.gate(text).set()
@@ -135,7 +135,7 @@ async def test_a_long_poll_answers_as_soon_as_there_is_news(shop: World, market:
         asking = market.broker.my_job(job.id, wait_seconds=30, after_event=view.last_event)
         poll = asyncio.create_task(asking)
         e2e_shop.gate("news").set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):  # and not the half minute that is asked for
             assert (await poll).last_event > view.last_event
             await job.wait()
         moved.sold(job.view.quote)

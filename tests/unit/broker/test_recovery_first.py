@@ -15,6 +15,7 @@ from faulty_port import Port
 from lightwork_broker.app import create_app
 from lightwork_broker.db.place import open_database
 from lightwork_broker.escrow.reconcile import RecoveryFailed
+from lightwork_broker.lightning.ports import HoldInvoice
 from lightwork_broker.settings import BrokerSettings
 from lightwork_contracts.ids import PaymentHash
 
@@ -63,6 +64,23 @@ async def _until_on_the_wire(story: Story) -> None:
         return bool(story.world.node.wire)
 
     await until(found, what="a call is on the wire", every=0.001)
+
+
+async def test_a_recovery_that_takes_long_costs_no_provider_its_lease(story: Story, tmp_path: Path) -> None:
+    await story.play_all(Op("hire"), Op("pay"), Op("lease"), Op("kill"))
+    world = story.world
+    world.node.observer = None
+    settings = BrokerSettings(data_dir=tmp_path, guardian_margin_blocks=LIMITS.guardian_margin_blocks)
+
+    class Slow(Port):
+        async def lookup(self, payment_hash: PaymentHash) -> HoldInvoice | None:
+            world.clock.time += settings.lease_seconds
+            return await super().lookup(payment_hash)
+
+    app = create_app(settings, Slow(world.node), clock=world.clock, database=open_database(world.place))
+    async with app.router.lifespan_context(app):
+        # Nobody could reach the broker until now, and the provider's run has all the time that it was told.
+        assert story.hired()["lease_until"] >= world.clock.now() + settings.lease_seconds
 
 
 async def test_a_broker_whose_node_is_silent_serves_nothing(story: Story, tmp_path: Path) -> None:
