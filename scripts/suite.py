@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, cast
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
-PYTEST: Final = (sys.executable, "-m", "pytest", "-p", "part_times")
+PYTEST: Final = (str(Path(sys.executable).with_name("pytest")), "-p", "part_times")
 ON_NODES: Final = frozenset({"tests/docs", "tests/contract", "tests/regtest", "tests/e2e"})
 
 
