@@ -354,8 +354,8 @@ def create_app(
             await rooms.watchdog.look()
             taken_up = await rooms.reconciler.boot(patience_seconds=settings.node_patience_seconds)
             taken_up += await rooms.accounts.sweep()
-            # Last of all: until here no heartbeat could reach this broker.
-            await rooms.jobs.keep_leases(seconds=settings.lease_seconds)
+            # Last of all: until here nobody could reach this broker.
+            await rooms.jobs.give_time(lease_seconds=settings.lease_seconds)
             log.info("broker.started", unfinished=taken_up, network=rooms.info.network, node=rooms.info.node)
             background += [
                 asyncio.create_task(_supervised(work), name=name)

@@ -34,6 +34,8 @@ from lightwork_contracts.status import CAPABILITIES, JobStatus
 log = structlog.stdlib.get_logger()
 
 MOST_LEASES_LOST = 3
+REVIEW_AGAIN_SECONDS = 120
+"""A buyer has so long to reject a result after its broker was away, if the review window is not shorter."""
 UNPAID_GRACE_SECONDS = 5
 """LND expires the hold invoice by itself; this much later the broker cancels it, in case that was missed."""
 
@@ -221,10 +223,16 @@ class Jobs:
 
     # --- the clock --------------------------------------------------------------------------------------
 
-    async def keep_leases(self, *, seconds: int) -> None:
-        """Give every running job a fresh lease: while the broker was away no heartbeat could reach it."""
+    async def give_time(self, *, lease_seconds: int) -> None:
+        """Give everybody time to be heard: while the broker was away, no heartbeat and no rejection could reach it.
+
+        Each running job has a fresh lease. No result is accepted by silence for REVIEW_AGAIN_SECONDS, or for its
+        whole review window where that is shorter. The blocks of an HTLC wait for nobody: the guardian goes first.
+        """
+        now = self._clock.now()
         async with self._database.write() as tx:
-            await store.keep_leases(tx, until=self._clock.now() + seconds)
+            await store.keep_leases(tx, until=now + lease_seconds)
+            await store.keep_reviews(tx, now=now, seconds=REVIEW_AGAIN_SECONDS)
 
     async def tick(self) -> None:
         """Act on every job whose present status, or whose lease, has run out of time."""

@@ -384,6 +384,16 @@ async def keep_leases(tx: Transaction, *, until: float) -> None:
     )
 
 
+async def keep_reviews(tx: Transaction, *, now: float, seconds: int) -> None:
+    """Let no review end within so many seconds, or within its whole window where that is shorter."""
+    least = now + sa.case((_job.c.review_seconds < seconds, _job.c.review_seconds), else_=seconds)
+    await tx.run(
+        sa.update(_job)
+        .where(_job.c.status == JobStatus.DELIVERED.value, _job.c.deadline < least)
+        .values(deadline=least)
+    )
+
+
 async def clear_deadline(tx: Transaction, job: Job) -> None:
     await tx.run(
         sa.update(_job).where(_job.c.id == job.id, _job.c.status == job.status.value).values(deadline=None)

@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 from e2e_waiting import until
 from escrow_story import Op, Story
-from escrow_world import LIMITS
+from escrow_world import BUYER_KEY, LEASE_SECONDS, LIMITS, REVIEW_SECONDS
+from fastapi import FastAPI
 from faulty_node import Fault
 from faulty_port import Port
 
 from lightwork_broker.app import create_app
 from lightwork_broker.db.place import open_database
 from lightwork_broker.escrow.reconcile import RecoveryFailed
+from lightwork_broker.jobs.service import REVIEW_AGAIN_SECONDS, Jobs
 from lightwork_broker.lightning.ports import HoldInvoice
 from lightwork_broker.settings import BrokerSettings
 from lightwork_contracts.ids import PaymentHash
@@ -66,21 +68,57 @@ async def _until_on_the_wire(story: Story) -> None:
     await until(found, what="a call is on the wire", every=0.001)
 
 
+def _started(story: Story, folder: Path, node: Port) -> FastAPI:
+    story.world.node.observer = None
+    settings = BrokerSettings(data_dir=folder, guardian_margin_blocks=LIMITS.guardian_margin_blocks)
+    return create_app(settings, node, clock=story.world.clock, database=open_database(story.world.place))
+
+
 async def test_a_recovery_that_takes_long_costs_no_provider_its_lease(story: Story, tmp_path: Path) -> None:
     await story.play_all(Op("hire"), Op("pay"), Op("lease"), Op("kill"))
-    world = story.world
-    world.node.observer = None
-    settings = BrokerSettings(data_dir=tmp_path, guardian_margin_blocks=LIMITS.guardian_margin_blocks)
+    clock = story.world.clock
 
     class Slow(Port):
         async def lookup(self, payment_hash: PaymentHash) -> HoldInvoice | None:
-            world.clock.time += settings.lease_seconds
+            clock.time += LEASE_SECONDS
             return await super().lookup(payment_hash)
 
-    app = create_app(settings, Slow(world.node), clock=world.clock, database=open_database(world.place))
+    app = _started(story, tmp_path, Slow(story.world.node))
     async with app.router.lifespan_context(app):
         # Nobody could reach the broker until now, and the provider's run has all the time that it was told.
-        assert story.hired()["lease_until"] >= world.clock.now() + settings.lease_seconds
+        assert story.hired()["lease_until"] >= clock.now() + LEASE_SECONDS
+
+
+@pytest.mark.parametrize("rejects", [True, False], ids=["and rejects", "and says nothing"])
+async def test_a_buyer_whose_review_ended_while_the_broker_was_away_has_time_to_reject(
+    story: Story, tmp_path: Path, rejects: bool
+) -> None:
+    await story.play_all(Op("hire", number=1), Op("pay"), Op("lease"), Op("deliver"), Op("kill"))
+    job, clock = story.hired(), story.world.clock
+    assert job["status"] == "delivered"
+    clock.time += 10 * REVIEW_SECONDS
+    app = _started(story, tmp_path, Port(story.world.node))
+    async with app.router.lifespan_context(app):
+        jobs: Jobs = app.state.jobs
+        clock.time += REVIEW_AGAIN_SECONDS - 1
+        await jobs.tick()
+        assert story.hired()["status"] == "delivered"
+        if rejects:
+            await jobs.reject(BUYER_KEY.public, job["id"], reason="not what was asked for")
+        clock.time += 1
+        await jobs.tick()
+        assert story.hired()["status"] == ("disputed" if rejects else "releasing")
+
+
+async def test_a_review_with_more_time_left_ends_when_it_would_have_ended(
+    story: Story, tmp_path: Path
+) -> None:
+    await story.play_all(Op("hire", number=1), Op("pay"), Op("lease"), Op("deliver"), Op("kill"))
+    before = story.hired()["deadline"]
+    assert before >= story.world.clock.now() + REVIEW_AGAIN_SECONDS
+    app = _started(story, tmp_path, Port(story.world.node))
+    async with app.router.lifespan_context(app):
+        assert story.hired()["deadline"] == before
 
 
 async def test_a_broker_whose_node_is_silent_serves_nothing(story: Story, tmp_path: Path) -> None:
