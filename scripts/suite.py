@@ -34,15 +34,17 @@ def command(folders: Sequence[str]) -> list[str]:
     return [*PYTEST, "--override-ini", f"testpaths={' '.join(folders)}"]
 
 
-def run(first: Sequence[str], second: Sequence[str]) -> int:
-    """Run both commands at once; return how the first that failed has ended, or 0."""
+def run(shown: Sequence[str], *behind: Sequence[str]) -> int:
+    """Run all commands at once; return how the first that failed has ended, or 0."""
     runs: list[subprocess.Popen[bytes]] = []
-    # Ctrl-C reaches both lanes by itself. Either way each first takes down what it has started.
+    # Ctrl-C reaches every lane by itself. Either way each first takes down what it has started.
     signal.signal(signal.SIGINT, lambda number, frame: None)
     signal.signal(signal.SIGTERM, lambda number, frame: interrupt(runs))
     with tempfile.TemporaryFile() as printed:
-        runs.append(subprocess.Popen(first, cwd=REPOSITORY))
-        runs.append(subprocess.Popen(second, cwd=REPOSITORY, stdout=printed, stderr=subprocess.STDOUT))
+        runs.append(subprocess.Popen(shown, cwd=REPOSITORY))
+        runs.extend(
+            subprocess.Popen(one, cwd=REPOSITORY, stdout=printed, stderr=subprocess.STDOUT) for one in behind
+        )
         ended = [one.wait() for one in runs]
         printed.seek(0)
         shutil.copyfileobj(printed, sys.stdout.buffer)
@@ -59,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
     """Return pytest's exit code, of the first lane that failed if there are two."""
     os.environ["PYTHONPATH"] = "tests"
     if arguments:
-        return subprocess.run([*PYTEST, *arguments], cwd=REPOSITORY, check=False).returncode
+        return run([*PYTEST, *arguments])
     sys.stdout.write("== tests: in two lanes; those on real nodes are shown when the others have ended\n")
     sys.stdout.flush()
     without, on_nodes = lanes()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import httpx2
 from e2e_client import SignedClient, accepted, new_key
-from e2e_waiting import SECONDS, until
+from e2e_waiting import until
 from e2e_world import World
 from pydantic import JsonValue
 
@@ -222,14 +222,14 @@ class HandBuyer:
     async def read(self, job_id: str) -> JobForBuyer:
         return JobForBuyer.model_validate(await self.client.get(f"/v1/jobs/{job_id}"))
 
-    async def until(self, job_id: str, *wanted: JobStatus, seconds: float = SECONDS) -> JobForBuyer:
+    async def until(self, job_id: str, *wanted: JobStatus) -> JobForBuyer:
         """Wait until the job is in one of these statuses."""
 
         async def reached() -> JobForBuyer | None:
             job = await self.read(job_id)
             return job if job.status in wanted else None
 
-        return await until(reached, what=f"{job_id} is {' or '.join(wanted)}", seconds=seconds)
+        return await until(reached, what=f"{job_id} is {' or '.join(wanted)}")
 
     async def fund(self, provider: HandProvider) -> tuple[JobForBuyer, asyncio.Task[Payment]]:
         """Hire, pay, and wait until the broker holds the HTLC."""

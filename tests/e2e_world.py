@@ -116,16 +116,14 @@ class World:
             await broker.close()
 
 
-async def until_status(
-    market: Market, job_id: str, *wanted: JobStatus, seconds: float = SECONDS
-) -> JobForBuyer:
+async def until_status(market: Market, job_id: str, *wanted: JobStatus) -> JobForBuyer:
     """Wait until a job is in one of these statuses, and return it."""
 
     async def reached() -> JobForBuyer | None:
         view = await market.job(job_id)
         return view if view.status in wanted else None
 
-    return await until(reached, what=f"{job_id} is {' or '.join(wanted)}", seconds=seconds)
+    return await until(reached, what=f"{job_id} is {' or '.join(wanted)}")
 
 
 async def until_at_work(text: str) -> None:

@@ -96,7 +96,7 @@ def can_change(one: Ended, closures: Sequence[Closure]) -> bool:
     # Without one that is being closed, what waits is in an open channel, and is no matter of the chain.
     if all(closure.is_over for closure in closures):
         return False
-    return any(htlc.end not in (HtlcEnd.TAKEN, HtlcEnd.RETURNED) for htlc in one.htlcs)
+    return not all(htlc.end.is_final for htlc in one.htlcs)
 
 
 def finding_of(job: JobId, state: EscrowState, *, lost_msat: int, booked_msat: int) -> Finding | None:

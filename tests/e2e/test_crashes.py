@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
+import time
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 import pytest_asyncio
 from e2e_broker import BrokerProcess
 from e2e_client import accepted
-from e2e_provider import HandBuyer, HandProvider
+from e2e_provider import HandBuyer, HandProvider, advert
 from e2e_stage import ESCROW_STAGES, Stage
 from e2e_waiting import until
 from e2e_world import World, until_at_work, until_status
@@ -210,6 +211,32 @@ async def test_an_htlc_that_the_node_gave_back_while_the_broker_was_down_is_seen
         await refunded(buyer, job, code="returned_by_node")
         assert (await paying).outcome is PaymentOutcome.FAILED
         assert (await provider.deliver(work, "for nothing")).status_code == 409
+
+
+async def test_a_result_whose_review_ended_while_the_broker_was_down_can_be_rejected_and_refunded(
+    fragile: Fragile,
+) -> None:
+    world = fragile.world
+    provider, buyer = HandProvider(world), HandBuyer(world)
+    await provider.offer(advert("reviewed-by-hand", review_seconds=10))
+    async with world.money.moves():
+        job, paying = await buyer.fund(provider)
+        accepted(await provider.deliver(await provider.next_job(), "poor work"))
+        ends_at = (await buyer.until(job.id, JobStatus.DELIVERED)).deadline
+        assert ends_at is not None
+        await world.broker.kill()
+
+        async def is_over() -> bool:
+            return time.time() > ends_at + 1
+
+        await until(is_over, what="the review has ended")
+        await world.broker.restart()
+        rejection = {"reason": "not what I asked for"}
+        accepted(await buyer.client.call("POST", f"/v1/jobs/{job.id}/reject", rejection))
+        assert await world.money.held(job.quote.payment_hash) == {"buyer", "broker"}
+        await world.operator().post(f"/v1/jobs/{job.id}/ruling", {"release": False, "reason": "poor work"})
+        await refunded(buyer, job, code="ruled_refund")
+        assert (await paying).outcome is PaymentOutcome.FAILED
 
 
 async def test_the_brokers_node_killed_while_it_holds_an_htlc_the_job_completes(

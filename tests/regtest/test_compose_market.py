@@ -60,7 +60,8 @@ def test_chainwatch_reaches_the_chain_with_the_password_that_was_drawn(compose: 
 
 
 def test_a_second_up_leaves_the_network_and_its_password_as_they_were(compose: ComposeProcesses) -> None:
-    conf = Path(compose.nodes["broker"]["folder"].replace("/nodes", f"{compose.folder}/root/nodes"))
+    nodes = compose.folder / "root" / "nodes"
+    conf = Path(compose.nodes["broker"]["folder"].replace("/nodes", str(nodes)))
     before = (conf / "lnd.conf").read_text()
     key = hire(compose, "echo", "--text", "1", "--max", "20")
     compose.up()

@@ -35,6 +35,10 @@ class HtlcEnd(StrEnum):
     UNASKED = "unasked"
     """We may not ask (LND: a macaroon without LookupHtlcResolution); with a better one, the answer may still be had."""
 
+    @property
+    def is_final(self) -> bool:
+        return self in (HtlcEnd.TAKEN, HtlcEnd.RETURNED)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncomingHtlc:

@@ -22,6 +22,12 @@ from lightwork_broker.settings import BrokerSettings
 from lightwork_contracts.ids import PaymentHash
 
 
+def _app(story: Story, folder: Path, node: Port) -> FastAPI:
+    story.world.node.observer = None  # it knows no probes for a hash that nobody has
+    settings = BrokerSettings(data_dir=folder, guardian_margin_blocks=LIMITS.guardian_margin_blocks)
+    return create_app(settings, node, clock=story.world.clock, database=open_database(story.world.place))
+
+
 async def test_the_first_answer_after_a_crash_shows_what_happened_meanwhile(
     story: Story, tmp_path: Path
 ) -> None:
@@ -30,11 +36,7 @@ async def test_the_first_answer_after_a_crash_shows_what_happened_meanwhile(
     assert job is not None
     assert job["status"] == "open"  # the database does not know of the payment
     world = story.world
-    world.node.observer = None  # it knows no probes for a hash that nobody has
-    node = Port(world.node)
-    database = open_database(world.place)
-    settings = BrokerSettings(data_dir=tmp_path, guardian_margin_blocks=LIMITS.guardian_margin_blocks)
-    app = create_app(settings, node, clock=world.clock, database=database)
+    app = _app(story, tmp_path, Port(world.node))
     serving, done = asyncio.Event(), asyncio.Event()
 
     async def serve() -> None:
@@ -68,12 +70,6 @@ async def _until_on_the_wire(story: Story) -> None:
     await until(found, what="a call is on the wire", every=0.001)
 
 
-def _started(story: Story, folder: Path, node: Port) -> FastAPI:
-    story.world.node.observer = None
-    settings = BrokerSettings(data_dir=folder, guardian_margin_blocks=LIMITS.guardian_margin_blocks)
-    return create_app(settings, node, clock=story.world.clock, database=open_database(story.world.place))
-
-
 async def test_a_recovery_that_takes_long_costs_no_provider_its_lease(story: Story, tmp_path: Path) -> None:
     await story.play_all(Op("hire"), Op("pay"), Op("lease"), Op("kill"))
     clock = story.world.clock
@@ -83,7 +79,7 @@ async def test_a_recovery_that_takes_long_costs_no_provider_its_lease(story: Sto
             clock.time += LEASE_SECONDS
             return await super().lookup(payment_hash)
 
-    app = _started(story, tmp_path, Slow(story.world.node))
+    app = _app(story, tmp_path, Slow(story.world.node))
     async with app.router.lifespan_context(app):
         # Nobody could reach the broker until now, and the provider's run has all the time that it was told.
         assert story.hired()["lease_until"] >= clock.now() + LEASE_SECONDS
@@ -97,7 +93,7 @@ async def test_a_buyer_whose_review_ended_while_the_broker_was_away_has_time_to_
     job, clock = story.hired(), story.world.clock
     assert job["status"] == "delivered"
     clock.time += 10 * REVIEW_SECONDS
-    app = _started(story, tmp_path, Port(story.world.node))
+    app = _app(story, tmp_path, Port(story.world.node))
     async with app.router.lifespan_context(app):
         jobs: Jobs = app.state.jobs
         clock.time += REVIEW_AGAIN_SECONDS - 1
@@ -116,7 +112,7 @@ async def test_a_review_with_more_time_left_ends_when_it_would_have_ended(
     await story.play_all(Op("hire", number=1), Op("pay"), Op("lease"), Op("deliver"), Op("kill"))
     before = story.hired()["deadline"]
     assert before >= story.world.clock.now() + REVIEW_AGAIN_SECONDS
-    app = _started(story, tmp_path, Port(story.world.node))
+    app = _app(story, tmp_path, Port(story.world.node))
     async with app.router.lifespan_context(app):
         assert story.hired()["deadline"] == before
 

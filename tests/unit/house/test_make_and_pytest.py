@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,8 +16,6 @@ import pytest
 REPOSITORY = Path(__file__).parents[3]
 NOT_IN_MAKE_TEST = {"benchmarks"}
 FOUND_IN_OTHERS = {"__pycache__"}
-
-
 SCRIPTS = REPOSITORY / "scripts"
 RUN_LANES = "import sys, suite; sys.exit(suite.run({}, {}))"
 
@@ -63,19 +62,26 @@ def test_a_failure_in_either_lane_is_a_failure_and_what_both_print_is_shown(
 def test_who_ends_the_suite_ends_both_lanes_and_each_takes_down_what_it_has_started(tmp_path: Path) -> None:
     lane = (
         "import pathlib, signal\n"
-        "signal.signal(signal.SIGALRM, lambda *_: exit(9))\n"
         "signal.alarm(60)\n"
-        "try:\n    pathlib.Path({name!r}).touch(); signal.pause()\n"
-        "except KeyboardInterrupt:\n    pathlib.Path({name!r} + '.down').touch()\n    exit(2)\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])\n"
+        "pathlib.Path({begun!r}).write_text('begun')\n"
+        "signal.sigwait([signal.SIGINT])\n"
+        "pathlib.Path({down!r}).touch()\n"
+        "exit(2)\n"
     )
-    names = [str(tmp_path / name) for name in ("first", "second")]
-    lanes = [[sys.executable, "-c", lane.format(name=name)] for name in names]
+    begun = [tmp_path / f"{name} has begun" for name in ("first", "second")]
+    down = [tmp_path / f"{name} is down" for name in ("first", "second")]
+    lanes = [
+        [sys.executable, "-c", lane.format(begun=str(one), down=str(other))]
+        for one, other in zip(begun, down, strict=True)
+    ]
+    for pipe in begun:
+        os.mkfifo(pipe)
     running = subprocess.Popen([sys.executable, "-c", RUN_LANES.format(*lanes)], cwd=SCRIPTS)
-    while not all(Path(name).exists() for name in names):
-        assert running.poll() is None
+    assert [pipe.read_text() for pipe in begun] == ["begun", "begun"]
     running.terminate()
     assert running.wait() == 2
-    assert all(Path(f"{name}.down").exists() for name in names)
+    assert all(one.exists() for one in down)
 
 
 @pytest.mark.parametrize(
