@@ -63,6 +63,7 @@ def test_a_second_up_leaves_the_network_and_its_password_as_they_were(compose: C
     nodes = compose.folder / "root" / "nodes"
     conf = Path(compose.nodes["broker"]["folder"].replace("/nodes", str(nodes)))
     before = (conf / "lnd.conf").read_text()
+    wait_for_sale(compose, "echo")
     key = hire(compose, "echo", "--text", "1", "--max", "20")
     compose.up()
     assert (conf / "lnd.conf").read_text() == before
